@@ -1,0 +1,1 @@
+"""jnas: differentiable neural architecture search in JAX."""
