@@ -1,0 +1,6 @@
+"""Running: the loop that trains, with checkpoints, metrics, resume and signals."""
+
+from jnas.run.loop import EpochInfo, LoopResult, loop
+from jnas.run.signals import Interrupted
+
+__all__ = ["EpochInfo", "Interrupted", "LoopResult", "loop"]

@@ -1,0 +1,395 @@
+"""What a dataset is here: uint8 images and integer labels in three checked splits.
+
+Everything that a user can hand in is validated once, here, so that the code behind
+never has to ask again. Images stay uint8 from the file to the device (a quarter of
+the memory of float32); scaling and augmentation happen inside the compiled step.
+
+Shape letters: `N` examples, `H W C` image, `K` classes.
+"""
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from jnas import errors
+
+__all__ = [
+    "Augment",
+    "Dataset",
+    "Split",
+    "as_images",
+    "as_labels",
+    "channel_statistics",
+]
+
+# Below this size the pooling layers of every shipped network reach 1x1 too early.
+SMALLEST_SIDE = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """Which random changes a training image undergoes; the default is none.
+
+    Attributes:
+      crop: pixels of black padding on every side before a random crop back to the
+        original size.
+      flip: whether to mirror left and right with probability one half.
+      cutout: side of the square that is set to 0 (the mean colour) after
+        normalisation (DeVries & Taylor 2017); 0 for none.
+
+    Example:
+      >>> Augment(crop=4, flip=True)
+      Augment(crop=4, flip=True, cutout=0)
+    """
+
+    crop: int = 0
+    flip: bool = False
+    cutout: int = 0
+
+    def __post_init__(self):
+        for field in ("crop", "cutout"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise errors.JnasError(
+                    f"augment {field} must be a whole number of pixels >= 0, "
+                    f"got {value!r}: use 0 to switch it off"
+                )
+        if not isinstance(self.flip, bool):
+            raise errors.JnasError(
+                f"augment flip must be True or False, got {self.flip!r}: "
+                "the probability is always one half"
+            )
+
+    def check(self, height: int, width: int) -> None:
+        """Raises a `JnasError` when the pixels do not fit an image of this size."""
+        side = min(height, width)
+        if self.crop >= side:
+            raise errors.JnasError(
+                f"augment crop must be smaller than the image ({height}x{width}), "
+                f"got {self.crop}: a crop could be all black"
+            )
+        if self.cutout > side:
+            raise errors.JnasError(
+                f"augment cutout must be at most the image side ({side}), "
+                f"got {self.cutout}: use a smaller square"
+            )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a dataset.
+
+    Attributes:
+      image: uint8 `[N, H, W, C]`.
+      label: int32 `[N]`.
+
+    Example:
+      >>> import numpy as np
+      >>> part = Split(np.zeros((5, 8, 8, 1), np.uint8), np.zeros(5, np.int32))
+      >>> len(part)
+      5
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+
+    def __post_init__(self):
+        image, label = self.image, self.label
+        if not (isinstance(image, np.ndarray) and isinstance(label, np.ndarray)):
+            raise errors.JnasError(
+                f"a Split takes NumPy arrays, got {type(image).__name__} and "
+                f"{type(label).__name__}: use jnas.data.from_arrays"
+            )
+        if image.dtype != np.uint8 or image.ndim != 4:
+            raise errors.JnasError(
+                f"a Split's image must be uint8 [N, H, W, C], got {image.dtype} "
+                f"{list(image.shape)}: use jnas.data.from_arrays"
+            )
+        if label.dtype != np.int32 or label.ndim != 1:
+            raise errors.JnasError(
+                f"a Split's label must be int32 [N], got {label.dtype} "
+                f"{list(label.shape)}: use jnas.data.from_arrays"
+            )
+        if len(image) != len(label):
+            raise errors.JnasError(
+                f"images and labels must be equally many, got {len(image)} images "
+                f"and {len(label)} labels"
+            )
+        if not len(image):
+            raise errors.JnasError("a Split needs at least one example, got 0")
+        if min(image.shape[1:3]) < SMALLEST_SIDE:
+            hint = "enlarge them first"
+            if image.shape[1] in (1, 3):
+                hint = "channels come last: use images.transpose(0, 2, 3, 1)"
+            raise errors.JnasError(
+                f"images must be at least {SMALLEST_SIDE}x{SMALLEST_SIDE} "
+                f"[N, H, W, C], got {list(image.shape)}: {hint}"
+            )
+        if image.shape[3] < 1:
+            raise errors.JnasError(
+                f"images need at least one channel, got {list(image.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, index: np.ndarray | slice) -> "Split":
+        """Returns the examples at `index`, in that order."""
+        return Split(self.image[index], self.label[index])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with their split rule and what the training code needs to know of them.
+
+    ``train`` and ``validation`` are the two halves of the bilevel search (weights
+    are trained on the first, the architecture on the second). Retraining uses both
+    (``full``). ``test`` is for the final report only; no choice may depend on it.
+
+    Attributes:
+      name: the name users load it by.
+      train: examples that train the weights of a search.
+      validation: examples that train the architecture of a search.
+      test: held-out examples.
+      num_classes: `K`; labels lie in 0..K-1.
+      mean: per channel mean of pixel/255 over train and validation.
+      std: per channel standard deviation likewise (population form).
+      augment: the augmentation usual for this set.
+      class_names: `K` readable names, or None.
+      source: one line: where the arrays come from and how they were split.
+
+    Example:
+      >>> import jnas.data
+      >>> data = jnas.data.load("digits")
+      >>> len(data.train), len(data.validation), len(data.test), data.image_shape
+      (719, 718, 360, (8, 8, 1))
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: Augment = Augment()
+    class_names: tuple[str, ...] | None = None
+    source: str = ""
+
+    def __post_init__(self):
+        if self.num_classes < 2:
+            raise errors.JnasError(
+                f"num_classes must be >= 2, got {self.num_classes}: "
+                "a classifier needs a choice"
+            )
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise errors.JnasError(
+                f"class_names must have one name per class ({self.num_classes}), "
+                f"got {len(self.class_names)}"
+            )
+        for part in ("train", "validation", "test"):
+            split = getattr(self, part)
+            if split.image.shape[1:] != self.train.image.shape[1:]:
+                raise errors.JnasError(
+                    f"all splits must have one image shape, got "
+                    f"{list(split.image.shape[1:])} in {part} and "
+                    f"{list(self.image_shape)} in train"
+                )
+            _check_range(split.label, self.num_classes, part)
+        present = np.bincount(self.train.label, minlength=self.num_classes)
+        empty = np.flatnonzero(present == 0)
+        if len(empty):
+            raise errors.JnasError(
+                f"every class needs an example in train, got none of class "
+                f"{', '.join(map(str, empty[:5]))}{', ...' if len(empty) > 5 else ''} "
+                f"(classes 0..{self.num_classes - 1}): number the labels without "
+                "gaps from 0, or add examples"
+            )
+        check_statistics(self.mean, self.std, self.image_shape[-1])
+        self.augment.check(*self.image_shape[:2])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        height, width, channels = self.train.image.shape[1:]
+        return height, width, channels
+
+    @property
+    def full(self) -> Split:
+        """Train followed by validation: what a final network is retrained on (a copy).
+
+        For sets that are halved in order this is the official training set in its
+        official order.
+        """
+        parts = (self.train, self.validation)
+        return Split(
+            np.concatenate([part.image for part in parts]),
+            np.concatenate([part.label for part in parts]),
+        )
+
+    def fingerprint(self) -> str:
+        """Returns 16 hex digits that change when any pixel, label or split does.
+
+        Example:
+          >>> import jnas.data
+          >>> jnas.data.load("digits").fingerprint()
+          'f91ec546db5c1acb'
+        """
+        digest = hashlib.sha256(self.name.encode())
+        for split in (self.train, self.validation, self.test):
+            digest.update(f"|{split.image.shape}|".encode())
+            digest.update(np.ascontiguousarray(split.image).data)
+            # The byte order is fixed so that all machines agree.
+            digest.update(np.ascontiguousarray(split.label, "<i4").data)
+        return digest.hexdigest()[:16]
+
+
+def _check_range(label: np.ndarray, num_classes: int, what: str) -> None:
+    """Raises when a label lies outside 0..K-1, naming the first such label."""
+    wrong = np.flatnonzero((label < 0) | (label >= num_classes))
+    if len(wrong):
+        raise errors.JnasError(
+            f"{what} labels must lie in 0..{num_classes - 1}, got "
+            f"{int(label[wrong[0]])} at position {wrong[0]}: renumber the classes "
+            "or give the right num_classes"
+        )
+
+
+def check_statistics(
+    mean: tuple[float, ...], std: tuple[float, ...], channels: int
+) -> None:
+    """Raises a `JnasError` unless mean and std fit the channels and can be used."""
+    if len(mean) != channels or len(std) != channels:
+        raise errors.JnasError(
+            f"mean and std need one number per channel ({channels}), got {len(mean)} "
+            f"and {len(std)}"
+        )
+    for channel in range(channels):
+        # Written so that NaN fails too.
+        if not (abs(mean[channel]) < np.inf and 0 < std[channel] < np.inf):
+            raise errors.JnasError(
+                f"mean must be finite and std > 0, got mean {mean[channel]} and std "
+                f"{std[channel]} in channel {channel}: a constant channel carries "
+                "nothing, remove it"
+            )
+
+
+def as_images(images: Any, what: str = "images") -> np.ndarray:
+    """Checks images given by a user and returns them as `[N, H, W, C]`.
+
+    Args:
+      images: uint8 `[N, H, W]` or `[N, H, W, C]`.
+      what: what the message calls them.
+
+    Returns:
+      uint8 `[N, H, W, C]`.
+
+    Raises:
+      JnasError: for another type or rank, saying how to convert.
+
+    Example:
+      >>> as_images(np.zeros((2, 8, 8), np.uint8)).shape
+      (2, 8, 8, 1)
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8:
+        raise errors.JnasError(
+            f"{what} must be uint8 in 0..255, got {images.dtype}{_conversion(images)}"
+        )
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4:
+        raise errors.JnasError(
+            f"{what} must be [N, H, W] or [N, H, W, C], got shape {list(images.shape)}"
+        )
+    return images
+
+
+def _conversion(images: np.ndarray) -> str:
+    """Says how to make uint8 images of these, as the end of an error message."""
+    if images.dtype.kind not in "fiu" or not images.size:
+        return ": give arrays of pixels"
+    low, high = images.min(), images.max()
+    found = f" in [{low:g}, {high:g}]"
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return f"{found}: replace what is not finite first"
+    if images.dtype.kind == "f" and low >= 0 and high <= 1:
+        return f"{found}: convert with np.round(images * 255).astype(np.uint8)"
+    if low >= 0 and high <= 255:
+        return f"{found}: convert with np.round(images).astype(np.uint8)"
+    return f"{found}: scale to 0..255 first, then .astype(np.uint8)"
+
+
+def as_labels(labels: Any, what: str = "labels") -> np.ndarray:
+    """Checks labels given by a user and returns them as int32 `[N]`.
+
+    Args:
+      labels: `[N]`, any integer type.
+      what: what the message calls them.
+
+    Returns:
+      int32 `[N]`.
+
+    Raises:
+      JnasError: for another type or rank, or a label that is negative or too large.
+
+    Example:
+      >>> as_labels([0, 2, 1]).dtype
+      dtype('int32')
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise errors.JnasError(
+            f"{what} must be integers 0..K-1, got {labels.dtype}: convert with "
+            "np.unique(labels, return_inverse=True)[1]"
+        )
+    if labels.ndim != 1:
+        hint = "use labels.argmax(-1) if they are one-hot"
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            hint = "use labels.ravel()"
+        raise errors.JnasError(
+            f"{what} must be [N], got shape {list(labels.shape)}: {hint}"
+        )
+    wrong = np.flatnonzero((labels < 0) | (labels > np.iinfo(np.int32).max))
+    if len(wrong):
+        raise errors.JnasError(
+            f"{what} must be integers 0..K-1, got {labels[wrong[0]]} at position "
+            f"{wrong[0]}: renumber the classes from 0"
+        )
+    return labels.astype(np.int32)
+
+
+def channel_statistics(
+    *splits: Split,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation of pixel/255 per channel over the splits.
+
+    Computed from whole-number counts of the 256 values, so the result is the same to
+    the last bit on every machine and in any order of the examples.
+
+    Args:
+      *splits: the parts to count.
+
+    Returns:
+      mean and std (population form), one float per channel each.
+
+    Example:
+      >>> part = Split(np.full((1, 8, 8, 1), 51, np.uint8), np.zeros(1, np.int32))
+      >>> channel_statistics(part)
+      ((0.2,), (0.0,))
+    """
+    value = np.arange(256)
+    mean, std = [], []
+    for channel in range(splits[0].image.shape[-1]):
+        counts = np.zeros(256, np.int64)
+        for split in splits:
+            counts += np.bincount(split.image[..., channel].ravel(), minlength=256)
+        number = int(counts.sum())
+        total = int((counts * value).sum())
+        square = int((counts * value**2).sum())
+        mean.append(total / number / 255)
+        # Whole numbers of any size in Python: nothing cancels.
+        std.append(float(np.sqrt((square * number - total**2) / number**2)) / 255)
+    return tuple(mean), tuple(std)

@@ -1,0 +1,315 @@
+"""Checkpoints: what a run needs to go on, bit for bit.
+
+One Orbax checkpoint a folder ``<step>``, which any Orbax reader opens. It holds host
+copies of the leaves under the names of their paths. The differences from handing the
+tree to Orbax directly, and why:
+
+* Host copies are made before the next step runs, so donated buffers are safe and
+  the writing goes on in a thread beside the computation.
+* Keys are stored as their data, with the name of their generator; arrays without
+  elements, which Orbax refuses, by their shape alone.
+* Every leaf has a checksum: a flipped bit in a stored chunk is no valid restart.
+* A folder gets its name only when it is complete, and loses it before it is deleted,
+  so a process killed at any moment leaves whole checkpoints (`os.replace` is atomic).
+"""
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jnas.errors import JnasError
+from jnas.run.workdir import one_line
+
+__all__ = ["Checkpoints", "Saved"]
+
+FORMAT = 1
+_SAVING = ".saving-"
+_DELETING = ".deleting-"
+_log = logging.getLogger("jnas")
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+      step: the number of finished steps.
+      state: the state.
+      sums: the sums of the metrics since the epoch began.
+      extra: plain numbers.
+    """
+
+    step: int
+    state: Any
+    sums: dict[str, jax.Array]
+    extra: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints in one folder; the latest `keep` are kept.
+
+    Attributes:
+      seconds: how long the last save took, in its thread.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     checkpoints = Checkpoints(Path(folder), keep=2)
+      ...     checkpoints.save(7, {"x": jnp.ones(3)}, {}, seconds=0.5)
+      ...     checkpoints.wait()
+      ...     saved = checkpoints.load(7, {"x": jax.ShapeDtypeStruct((3,), "float32")})
+      >>> saved.step, saved.state
+      (7, {'x': Array([1., 1., 1.], dtype=float32)})
+    """
+
+    def __init__(self, folder: Path, *, keep: int):
+        self._folder = folder
+        self._keep = keep
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self.seconds = 0.0
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, ascending; other entries are ignored."""
+        if not self._folder.is_dir():
+            return []
+        return sorted(
+            int(entry.name)
+            for entry in self._folder.iterdir()
+            if re.fullmatch("0|[1-9][0-9]*", entry.name) and entry.is_dir()
+        )
+
+    def save(
+        self, step: int, state: Any, sums: dict[str, Any], **extra: float | bool
+    ) -> None:
+        """Copies everything to the host and starts to write it, after any save before.
+
+        Args:
+          step: the name of the checkpoint.
+          state: a pytree of arrays; its buffers may be donated once this returns.
+          sums: scalars by name; likewise.
+          **extra: plain numbers to keep with it.
+
+        Raises:
+          JnasError: if the save before this one failed.
+        """
+        arrays, leaves = _to_host({**_named(state, "state"), **_named(sums, "sums")})
+        about = {"format": FORMAT, "step": step, "leaves": leaves, "extra": extra}
+        self.wait()
+        self._thread = threading.Thread(
+            target=self._write, args=(step, arrays, about), name=f"jnas-save-{step}"
+        )
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Returns when everything is on the disk.
+
+        Raises:
+          JnasError: if it could not be written.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise JnasError(
+                f"can't write a checkpoint in {self._folder} ({one_line(error)}): "
+                "check the space and permissions there; earlier checkpoints are intact"
+            ) from error
+
+    def latest(self, template: Any) -> Saved | None:
+        """Loads the latest checkpoint.
+
+        Args:
+          template: the state with `jax.ShapeDtypeStruct` as leaves.
+
+        Returns:
+          What it holds, or None if there is none.
+
+        Raises:
+          JnasError: if it is damaged, naming the latest one that is not.
+        """
+        steps = self.steps()
+        if not steps:
+            return None
+        try:
+            return self.load(steps[-1], template)
+        except _DamagedError as damage:
+            raise JnasError(f"{damage}; {self._advice(steps, template)}") from damage
+
+    def load(self, step: int, template: Any) -> Saved:
+        """Loads one checkpoint into fresh buffers.
+
+        Args:
+          step: its name.
+          template: the state with `jax.ShapeDtypeStruct` as leaves.
+
+        Returns:
+          What it holds, with the bits that were saved.
+
+        Raises:
+          JnasError: if it is not whole, or not of this state.
+        """
+        from orbax.checkpoint import v1 as ocp
+
+        path = self._folder / str(step)
+        try:
+            with _quiet():
+                about = ocp.metadata(path.absolute()).custom_metadata
+                stored = ocp.load(path.absolute())
+            return _from_host(about, stored, step, template)
+        # a damaged file makes Orbax and TensorStore raise almost anything
+        except Exception as error:
+            raise _DamagedError(
+                f"checkpoint {path} is damaged or not of this run ({one_line(error)})"
+            ) from error
+
+    def clear(self) -> None:
+        """Removes what saves and deletions that were killed have left behind."""
+        if self._folder.is_dir():
+            for entry in self._folder.iterdir():
+                if entry.name.startswith((_SAVING, _DELETING)):
+                    shutil.rmtree(entry, ignore_errors=True)
+
+    def _advice(self, steps: list[int], template: Any) -> str:
+        for step in reversed(steps[:-1]):
+            with contextlib.suppress(_DamagedError):
+                self.load(step, template)
+                bad = [str(s) for s in steps if s > step]
+                return (
+                    f"the earlier checkpoint {step} is intact: remove the folder(s) "
+                    f"{', '.join(bad)} there to go on from it"
+                )
+        return f"no earlier one is intact: delete {self._folder.parent} to start again"
+
+    def _write(self, step: int, arrays: dict[str, Any], about: dict[str, Any]) -> None:
+        try:
+            from orbax.checkpoint import v1 as ocp
+
+            start = time.perf_counter()
+            for name, array in arrays.items():
+                about["leaves"][name]["crc32"] = _checksum(array)
+            self._folder.mkdir(exist_ok=True)
+            part = self._folder / f"{_SAVING}{step}"
+            shutil.rmtree(part, ignore_errors=True)
+            tree = {"leaves": arrays, "step": np.asarray(step)}
+            with _quiet():
+                ocp.save(part.absolute(), tree, custom_metadata=about)
+            os.replace(part, self._folder / str(step))
+            self._delete_old()
+            self.seconds = time.perf_counter() - start
+            _log.debug("saved step %d in %.2f s", step, self.seconds)
+        except BaseException as error:  # it is raised by `wait`
+            self._error = error
+
+    def _delete_old(self) -> None:
+        for step in self.steps()[: -self._keep]:
+            away = self._folder / f"{_DELETING}{step}"
+            shutil.rmtree(away, ignore_errors=True)
+            os.replace(self._folder / str(step), away)
+            shutil.rmtree(away, ignore_errors=True)
+
+
+class _DamagedError(JnasError):
+    """A checkpoint that can't be used."""
+
+
+def _to_host(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Copies the leaves; returns them by name, and what is known of each."""
+    data = {n: jax.random.key_data(x) if _is_key(x) else x for n, x in tree.items()}
+    arrays: dict[str, Any] = {}
+    about: dict[str, Any] = {}
+    for name, values in jax.device_get(data).items():
+        leaf = tree[name]
+        about[name] = {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
+        if _is_key(leaf):
+            about[name]["generator"] = str(jax.random.key_impl(leaf))
+        if leaf.size:
+            # on the CPU device_get may show the buffer that is donated next: copy
+            arrays[name] = np.array(values, order="C", copy=True)
+    return arrays, about
+
+
+def _from_host(about: Any, stored: Any, step: int, template: Any) -> Saved:
+    """Rebuilds the state; a ValueError says what is wrong."""
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise ValueError("it is not a checkpoint of jnas")
+    if about["step"] != step or int(stored["step"]) != step:
+        raise ValueError(f"it is of step {about['step']}")
+    wanted = _named(template, "state")
+    sums = [name for name in about["leaves"] if name.split(".")[0] == "sums"]
+    if set(about["leaves"]) - set(sums) != set(wanted):
+        differing = sorted((set(about["leaves"]) - set(sums)) ^ set(wanted))
+        raise ValueError(f"its arrays differ, as in {differing[:3]}")
+
+    def restore(name: str, leaf: Any = None) -> jax.Array:
+        known = about["leaves"][name]
+        kind = f"{known['dtype']}{known['shape']}"
+        if leaf is not None and kind != f"{leaf.dtype}{list(leaf.shape)}":
+            raise ValueError(f"{name} is {kind}, not {leaf.dtype}{list(leaf.shape)}")
+        if 0 in known["shape"]:
+            return jnp.zeros(known["shape"], leaf.dtype if leaf else known["dtype"])
+        array = np.asarray(stored["leaves"][name])
+        if _checksum(array) != known["crc32"]:
+            raise ValueError(f"the checksum of {name} does not match")
+        # a copy: device_put may alias memory of NumPy, and the state is donated
+        value = jnp.array(array, copy=True)
+        if "generator" in known:
+            value = jax.random.wrap_key_data(value, impl=known["generator"])
+        if f"{value.dtype}{list(value.shape)}" != kind:
+            raise ValueError(f"{name} came out as {value.dtype}{list(value.shape)}")
+        return value
+
+    state = [restore(name, leaf) for name, leaf in wanted.items()]
+    return Saved(
+        step=step,
+        state=jax.tree.unflatten(jax.tree.structure(template), state),
+        sums={name.removeprefix("sums."): restore(name) for name in sums},
+        extra=about["extra"],
+    )
+
+
+def _named(tree: Any, root: str) -> dict[str, Any]:
+    """The leaves under unique names, short ones where these suffice."""
+    entries = jax.tree_util.tree_flatten_with_path(tree)[0]
+    keystr = jax.tree_util.keystr
+    names = [
+        ".".join([root, *(keystr((k,), simple=True) for k in p)]) for p, _ in entries
+    ]
+    if len(set(names)) < len(names):
+        names = [root + keystr(path) for path, _ in entries]
+    return {name: leaf for name, (_, leaf) in zip(names, entries, strict=True)}
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what Orbax tells of each save out of the log of the application."""
+
+    def loud(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or "orbax" not in record.pathname
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(loud)
+    try:
+        yield
+    finally:
+        logger.removeFilter(loud)

@@ -1,0 +1,361 @@
+"""One run in progress: what the loop does between two dispatches.
+
+The host looks at the metrics of a chunk after it has dispatched the next one, so the
+device need not wait for it; before a row, a save or an end it looks at all of them.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jnas.errors import JnasError
+from jnas.run import metrics, program
+from jnas.run.checkpoint import Checkpoints
+from jnas.run.progress import Progress
+from jnas.run.signals import Guard, Interrupted
+from jnas.run.workdir import fingerprint, match_config
+
+__all__ = ["Engine", "EpochInfo"]
+
+_log = logging.getLogger("jnas")
+
+
+class EpochInfo(NamedTuple):
+    """What `on_epoch` is told.
+
+    Attributes:
+      epoch: the number of finished epochs.
+      step: the number of finished steps.
+      metrics: the row of the epoch, as in ``metrics.jsonl``.
+      state: the state; its buffers are gone after the next step, so keep no reference.
+    """
+
+    epoch: int
+    step: int
+    metrics: dict[str, Any]
+    state: Any
+
+
+class Engine:
+    """The state of a run and how it moves on; `jnas.run.loop` is the way to use it.
+
+    Attributes:
+      state: the state of the training.
+      step: the number of finished steps.
+      stopped: whether `on_epoch` asked to stop.
+      rows: the metrics so far.
+
+    Example:
+      >>> feed = jax.tree_util.Partial(lambda key, step: (None, None))
+      >>> run = Engine(lambda s, t, v: (s, {}), lambda key: 1.0, feed, epochs=2,
+      ...              steps_per_epoch=5, chunk=1)
+      >>> run.begin(), run.step, run.complete, run.where
+      (None, 0, False, 'epoch 1/2, step 0')
+    """
+
+    def __init__(
+        self,
+        step_fn: Callable[..., Any],
+        init_fn: Callable[..., Any],
+        feed: Any,
+        *,
+        epochs: int,
+        steps_per_epoch: int,
+        chunk: int,
+        seed: int = 0,
+        watch: tuple[str, ...] = (),
+        epoch_metrics: Callable[[Any], Mapping[str, Any]] | None = None,
+        on_epoch: Callable[[EpochInfo], str | None] | None = None,
+        save_every_epochs: int = 1,
+        save_every_seconds: float = 60.0,
+        images_per_step: int = 0,
+    ):
+        self._program = program.build(step_fn, chunk)
+        self._init = program.initializer(init_fn)
+        self._feed = _on_device(feed)
+        self._epochs = epochs
+        self._steps_per_epoch = steps_per_epoch
+        self._chunk = chunk
+        self._seed = seed
+        self._watch = watch
+        self._epoch_metrics = epoch_metrics
+        self._on_epoch = on_epoch
+        self._save_every_epochs = save_every_epochs
+        self._save_every_seconds = save_every_seconds
+        self._images_per_step = images_per_step
+
+        root = jax.random.key(seed)
+        self._init_key = jax.random.fold_in(root, 0)
+        self._data_key = jax.random.fold_in(root, 1)
+        self._template = jax.eval_shape(self._init, self._init_key)
+        self._checkpoints: Checkpoints | None = None
+        self._workdir: Path | None = None
+        self._saved: int | None = None  # the step of the last checkpoint
+        self._pending: tuple[int, jax.Array] | None = None
+        self._names: tuple[str, ...] = ()
+        self._sums: dict[str, jax.Array] = {}
+        self.state: Any = None
+        self.step = 0
+        self.stopped = False
+        self.rows = metrics.Rows(None, upto=0)
+        self._spent = 0.0  # seconds of this epoch in processes before this one
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.stopped or self.step == self._epochs * self._steps_per_epoch
+
+    @property
+    def where(self) -> str:
+        """Where the run is, for people."""
+        return self._place(self.step)
+
+    def open(self, workdir: Path, config: Mapping[str, Any] | None, keep: int) -> None:
+        """Makes a folder, which the caller has claimed, the folder of this run.
+
+        Args:
+          workdir: the folder.
+          config: what describes the run.
+          keep: how many checkpoints to keep.
+
+        Raises:
+          JnasError: if the folder holds another run.
+        """
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
+        if checkpoints.steps() and not (workdir / "config.json").exists():
+            raise JnasError(
+                f"workdir {workdir} has checkpoints but no config.json, so it is not "
+                "known what they are of: choose another workdir or delete this one"
+            )
+        description = {
+            "config": {} if config is None else dict(config),
+            "seed": self._seed,
+            "epochs": self._epochs,
+            "steps_per_epoch": self._steps_per_epoch,
+            "chunk": self._chunk,
+            "state": fingerprint(self._template),
+            "feed": fingerprint(self._feed),
+        }
+        match_config(workdir, description)
+        self._checkpoints, self._workdir = checkpoints, workdir
+
+    def begin(self) -> int | None:
+        """Makes the first state, or takes it from the latest checkpoint.
+
+        Returns:
+          The step of that checkpoint, or None.
+
+        Raises:
+          JnasError: if the checkpoint is damaged.
+        """
+        saved = None
+        if self._checkpoints is not None:
+            saved = self._checkpoints.latest(self._template)
+        if saved is None:
+            self.state = self._init(self._init_key)
+        else:
+            self.state, self.step, self._sums = saved.state, saved.step, saved.sums
+            self._spent, self.stopped = saved.extra["seconds"], saved.extra["stopped"]
+            self._saved = saved.step
+            _log.info("resumed from the checkpoint of step %d", saved.step)
+        if self._workdir is not None:
+            path = self._workdir / "metrics.jsonl"
+            self.rows = metrics.Rows(path, upto=self.step)
+        return self._saved
+
+    def train(self, guard: Guard, progress: Progress) -> None:
+        """Runs until the run is complete.
+
+        Args:
+          guard: knows whether a signal came.
+          progress: where to show how it goes.
+
+        Raises:
+          JnasError: if a watched metric is not finite, or the disk fails.
+          Interrupted: if a signal came; the state is saved.
+        """
+        self._progress = progress
+        self._prepare()
+        try:
+            while not self.complete and guard.signum is None:
+                self._advance()
+                if self.step % self._steps_per_epoch == 0:
+                    self._end_epoch()
+                elif self._due():
+                    self._save()
+            if guard.signum is not None:
+                self._save()
+                saved = self._checkpoints is not None
+                raise Interrupted(guard.signum, self.where, saved=saved)
+        except BaseException:
+            self._flush_quietly()
+            raise
+        if self._checkpoints is not None:
+            self._checkpoints.wait()
+
+    def _prepare(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.clear()
+        self._names = self._program.names(self.state, self._feed, self._data_key)
+        taken = sorted(
+            {"epoch", "step", "seconds", "images_per_second"} & {*self._names}
+        )
+        if taken:
+            raise JnasError(
+                f"the info of a step must not be named {taken[0]!r}, which a row has "
+                "already: rename it"
+            )
+        if self.step % self._steps_per_epoch == 0:
+            self._sums = self._program.zeros(self._names)
+        elif tuple(sorted(self._sums)) != self._names:
+            differing = sorted({*self._sums} ^ {*self._names})
+            raise JnasError(
+                f"the metrics must be those of the epoch that was begun at step "
+                f"{self.step}, got others ({', '.join(differing)}): use the step_fn "
+                "of before or another workdir"
+            )
+        self._saved_at = time.monotonic()
+        self._compiled = False
+        self._restart_clock()
+
+    def _restart_clock(self) -> None:
+        self._epoch_start = time.perf_counter()
+        self._rate_start, self._rate_step = self._epoch_start, self.step
+
+    def _advance(self) -> None:
+        """Dispatches a chunk, then looks at the metrics of the one before."""
+        step0 = jax.device_put(np.int32(self.step))
+        self.state, self._sums, infos = self._program.dispatch(
+            self.state, self._sums, self._feed, self._data_key, step0
+        )
+        before, self._pending = self._pending, (self.step, infos)
+        self.step += self._chunk
+        if not self._compiled:
+            jax.block_until_ready(infos)
+            self._compiled = True
+            now = time.perf_counter()
+            _log.info(
+                "first dispatch, compilation included: %.1f s", now - self._rate_start
+            )
+            if self.step % self._steps_per_epoch:
+                self._rate_start, self._rate_step = now, self.step
+        if before is not None:
+            self._look(*before)
+
+    def _settle(self) -> None:
+        """Looks at all metrics that were not looked at yet."""
+        if self._pending is not None:
+            before, self._pending = self._pending, None
+            self._look(*before)
+
+    def _look(self, step0: int, infos: jax.Array) -> None:
+        values = jax.device_get(infos)
+        for name in self._watch:
+            if name in self._names:
+                column = values[:, self._names.index(name)]
+                bad = np.flatnonzero(~np.isfinite(column))
+                if bad.size:
+                    self._give_up(name, column[bad[0]], step0 + int(bad[0]) + 1)
+        means = dict(zip(self._names, values.mean(0).tolist(), strict=True))
+        self._progress.chunk(step0 + len(values), means, self._rate())
+
+    def _give_up(self, name: str, value: float, step: int) -> None:
+        good = "there is no checkpoint before it"
+        if self._saved is not None:
+            good = f"the last good checkpoint is of step {self._saved}"
+        raise JnasError(
+            f"{name} must be finite, got {value} at {self._place(step)}; {good}: try a "
+            "smaller learning rate, gradient clipping or float32, in another workdir"
+        )
+
+    def _rate(self) -> float | None:
+        steps = self.step - self._rate_step
+        seconds = time.perf_counter() - self._rate_start
+        if not self._images_per_step or not steps or not seconds:
+            return None
+        return self._images_per_step * steps / seconds
+
+    def _end_epoch(self) -> None:
+        self._settle()
+        epoch = self.step // self._steps_per_epoch
+        sums = jax.device_get(self._sums)
+        row: dict[str, Any] = {"epoch": epoch, "step": self.step}
+        row["seconds"] = self._spent + time.perf_counter() - self._epoch_start
+        rate = self._rate()
+        if rate is not None:
+            row["images_per_second"] = rate
+        for name in self._names:
+            row[name] = float(sums[name] / np.float32(self._steps_per_epoch))
+        if self._epoch_metrics is not None:
+            more = self._epoch_metrics(self.state)
+            clash = sorted(row.keys() & more.keys())
+            if clash:
+                raise JnasError(
+                    f"epoch_metrics must not be named {clash[0]!r}, which the row has "
+                    "already: rename it"
+                )
+            row |= more
+        row = metrics.as_json(row, "the row of metrics")
+        self.rows.append(row)
+        self._progress.epoch(row)
+        if self._on_epoch is not None:
+            answer = self._on_epoch(EpochInfo(epoch, self.step, row, self.state))
+            if answer not in (None, "stop"):
+                raise JnasError(
+                    f"on_epoch must return None or 'stop', got {answer!r}: return "
+                    "nothing to go on"
+                )
+            self.stopped = answer == "stop"
+        self._sums = self._program.zeros(self._names)
+        self._spent = 0.0
+        self._restart_clock()
+        if epoch % self._save_every_epochs == 0 or self.complete or self._due():
+            self._save()
+
+    def _due(self) -> bool:
+        age = time.monotonic() - self._saved_at
+        return self._checkpoints is not None and age >= self._save_every_seconds
+
+    def _save(self) -> None:
+        """Saves the state, once its metrics are known to be good."""
+        self._settle()
+        if self._checkpoints is None or self._saved == self.step:
+            return
+        spent = 0.0
+        if self.step % self._steps_per_epoch:
+            spent = self._spent + time.perf_counter() - self._epoch_start
+        self._checkpoints.save(
+            self.step, self.state, self._sums, seconds=spent, stopped=self.stopped
+        )
+        self._saved = self.step
+        self._saved_at = time.monotonic()
+
+    def _flush_quietly(self) -> None:
+        """Finishes a save that is under way, behind an error that matters more."""
+        try:
+            if self._checkpoints is not None:
+                self._checkpoints.wait()
+        except JnasError as error:
+            _log.warning("%s", error)
+
+    def _place(self, step: int) -> str:
+        # step counts finished steps, so the last of an epoch still belongs to it
+        epoch = max(1, -(-step // self._steps_per_epoch))
+        return f"epoch {epoch}/{self._epochs}, step {step}"
+
+
+def _on_device(feed: Any) -> Any:
+    """Puts the feed's arrays where the program reads them, once."""
+    for leaf in jax.tree.leaves(feed):
+        if not (hasattr(leaf, "dtype") or isinstance(leaf, bool | int | float)):
+            raise JnasError(
+                "feed must be a pytree with arrays as leaves, got "
+                f"{type(leaf).__name__}: register its class, or wrap a function that "
+                "holds no data in jax.tree_util.Partial"
+            )
+    return jax.device_put(feed)

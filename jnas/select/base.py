@@ -1,0 +1,19 @@
+"""The contract: from arch to a genotype."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jnas.spaces import Genotype
+
+__all__ = ["Selector"]
+
+
+class Selector(NamedTuple):
+    """How a candidate is read off the architecture parameters.
+
+    Attributes:
+      select: ``(arch, mixture, *, space, **context) -> Genotype``, on the host;
+        ``mixture`` is the relaxation's deterministic view.
+    """
+
+    select: Callable[..., Genotype]

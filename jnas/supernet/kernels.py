@@ -1,0 +1,308 @@
+"""Convolutions, pools and normalisation in the form that XLA compiles well.
+
+The mathematics is the textbook's; only the way it is written differs, because of what
+was measured on the CPU backend (the figures are in ``docs/design.md``):
+
+* grouped and depthwise convolutions are 10-100x slower than a dense one of the same
+  result, so a depthwise-separable convolution is one dense convolution with the
+  composed kernel ``depthwise[..., None] * pointwise``;
+* the weight gradient of a convolution inside a loop or a conditional is 30-40x slower
+  than outside. As a sum of ``k * k`` matrix products it is fast in both places;
+* the gradient of a max pool is 30x faster as shifted comparisons;
+* the backward pass of a weighted batch normalisation needs each of its two sums once,
+  also for the gradient of the weight.
+
+The custom rules below contain only ordinary operations (no ``custom_vjp`` inside
+another), so forward-over-reverse differentiation (``jvp`` of ``grad``, ``hessian``) and
+``grad`` of it work; plain forward mode (``jvp``, ``jacfwd``) does not.
+
+Shapes: ``B`` batch, ``H W C`` image, ``E`` edges that share an input.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+__all__ = ["avg_pool", "conv", "max_pool", "normalise", "separable_kernel"]
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+# Up to this many window positions the weight gradient is written as matrix products;
+# larger windows are faster as XLA's own convolution (measured; see the module text).
+_MATMUL_WINDOW = 9
+
+
+def _out_size(size: int, stride: int) -> int:
+    """Output size under symmetric padding of an odd window (PyTorch's rule)."""
+    return (size - 1) // stride + 1
+
+
+def _conv(x, kernel, stride, dilation):
+    pads = [(dilation * (k - 1) // 2,) * 2 for k in kernel.shape[:2]]
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        pads,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=_LAYOUT,
+    )
+
+
+def _windows(x, window, stride, dilation, fill=0.0):
+    """The shifted views ``[B, H', W', C]`` of ``x``, one per window position."""
+    height, width = (_out_size(s, stride) for s in x.shape[1:3])
+    pad_h, pad_w = (dilation * (k - 1) // 2 for k in window)
+    if pad_h or pad_w:
+        pad = ((0, 0), (pad_h, pad_h), (pad_w, pad_w), (0, 0))
+        x = jnp.pad(x, pad, constant_values=jnp.asarray(fill, x.dtype))
+    for i in range(window[0]):
+        for j in range(window[1]):
+            top, left = i * dilation, j * dilation
+            stop_h = top + stride * (height - 1) + 1
+            stop_w = left + stride * (width - 1) + 1
+            yield x[:, top:stop_h:stride, left:stop_w:stride]
+
+
+def _scatter_window(g, shape, window, position, stride):
+    """Adjoint of one view of `_windows`: places ``g`` back into ``shape``, zeros else.
+
+    Written as ``lax.pad`` with negative edges, which XLA fuses into the sum.
+    """
+    pads = [(0, 0, 0)]
+    for size, out, k, offset in zip(
+        shape[1:3], g.shape[1:3], window, position, strict=True
+    ):
+        low = offset - (k - 1) // 2
+        pads.append((low, size - low - (stride * (out - 1) + 1), stride - 1))
+    return lax.pad(g, jnp.zeros((), g.dtype), [*pads, (0, 0, 0)])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def conv(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1
+) -> jax.Array:
+    """2-D convolution with symmetric padding ``dilation * (k - 1) / 2``.
+
+    With stride 2 this padding is PyTorch's, not XLA's "SAME" (which pads the right and
+    bottom first). The gradient of a small kernel is a sum of matrix products.
+
+    Args:
+      x: ``[B, H, W, C]``.
+      kernel: ``[k, k', C, D]``, odd windows.
+      stride: positive int.
+      dilation: positive int.
+
+    Returns:
+      ``[B, ceil(H / stride), ceil(W / stride), D]``.
+
+    Example:
+      >>> conv(jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 4)), 2).shape
+      (1, 4, 4, 4)
+    """
+    return _conv(x, kernel, stride, dilation)
+
+
+def _conv_forward(x, kernel, stride, dilation):
+    return _conv(x, kernel, stride, dilation), (x, kernel)
+
+
+def _conv_backward(stride, dilation, residuals, g):
+    x, kernel = residuals
+    _, input_vjp = jax.vjp(lambda x: _conv(x, kernel, stride, dilation), x)
+    (dx,) = input_vjp(g)
+    window = kernel.shape[:2]
+    if window[0] * window[1] > _MATMUL_WINDOW:
+        _, kernel_vjp = jax.vjp(lambda k: _conv(x, k, stride, dilation), kernel)
+        return dx, kernel_vjp(g)[0]
+    flat = g.reshape(-1, g.shape[-1])
+    products = []
+    for view in _windows(x, window, stride, dilation):
+        if window != (1, 1):
+            # Materialised, so that the product reads a plain matrix instead of
+            # recomputing the slice (and whatever produced x) inside its loop.
+            view = lax.optimization_barrier(view)
+        rows = view.reshape(-1, x.shape[-1])
+        products.append(
+            lax.dot_general(
+                rows,
+                flat,
+                (((0,), (0,)), ((), ())),
+                preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+            )
+        )
+    dkernel = jnp.stack(products).reshape(kernel.shape).astype(kernel.dtype)
+    return dx, dkernel
+
+
+conv.defvjp(_conv_forward, _conv_backward)
+
+
+def separable_kernel(depthwise: jax.Array, pointwise: jax.Array) -> jax.Array:
+    """The dense kernel equal to a depthwise and then a pointwise convolution.
+
+    Args:
+      depthwise: ``[..., k, k, C]``.
+      pointwise: ``[..., C, D]``.
+
+    Returns:
+      ``[..., k, k, C, D]``.
+
+    Example:
+      >>> separable_kernel(jnp.ones((3, 3, 4)), jnp.ones((4, 8))).shape
+      (3, 3, 4, 8)
+    """
+    return depthwise[..., None] * pointwise[..., None, None, :, :]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def max_pool(x: jax.Array, stride: int = 1) -> jax.Array:
+    """3x3 max pool, padding 1 with minus infinity; ties go to the first position.
+
+    Args:
+      x: ``[B, H, W, C]``.
+      stride: positive int.
+
+    Returns:
+      ``[B, ceil(H / stride), ceil(W / stride), C]``.
+
+    Example:
+      >>> max_pool(jnp.arange(4.0).reshape(1, 2, 2, 1)).ravel().tolist()
+      [3.0, 3.0, 3.0, 3.0]
+    """
+    return _max_pool(x, stride)[0]
+
+
+def _max_pool(x, stride):
+    best, index = None, None
+    for k, view in enumerate(_windows(x, (3, 3), stride, 1, -np.inf)):
+        if best is None or index is None:
+            best, index = view, jnp.zeros(view.shape, jnp.int8)
+        else:
+            better = view > best
+            best = jnp.where(better, view, best)
+            index = jnp.where(better, jnp.int8(k), index)
+    return best, index
+
+
+def _max_pool_forward(x, stride):
+    best, index = _max_pool(x, stride)
+    # x is kept only for its shape and dtype; the compiled program drops it.
+    return best, (index, x)
+
+
+def _max_pool_backward(stride, residuals, g):
+    index, x = residuals
+    dx = jnp.zeros(x.shape, g.dtype)
+    for k in range(9):
+        chosen = jnp.where(index == k, g, jnp.zeros((), g.dtype))
+        dx = dx + _scatter_window(chosen, x.shape, (3, 3), divmod(k, 3), stride)
+    return (dx,)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def avg_pool(x: jax.Array, stride: int = 1) -> jax.Array:
+    """3x3 average pool, padding 1, divided by the number of valid pixels.
+
+    Args:
+      x: ``[B, H, W, C]``.
+      stride: positive int.
+
+    Returns:
+      ``[B, ceil(H / stride), ceil(W / stride), C]``.
+
+    Example:
+      >>> avg_pool(jnp.arange(4.0).reshape(1, 2, 2, 1)).ravel().tolist()
+      [1.5, 1.5, 1.5, 1.5]
+    """
+    return _avg_pool(x, stride)
+
+
+def _valid_pixels(height: int, width: int, stride: int) -> np.ndarray:
+    def valid(size):
+        centre = np.arange(_out_size(size, stride)) * stride
+        return np.minimum(centre + 1, size - 1) - np.maximum(centre - 1, 0) + 1
+
+    return np.outer(valid(height), valid(width))[None, :, :, None]
+
+
+def _avg_pool(x, stride):
+    count = _valid_pixels(*x.shape[1:3], stride)
+    return sum(_windows(x, (3, 3), stride, 1)) / jnp.asarray(count, x.dtype)
+
+
+def _avg_pool_forward(x, stride):
+    return _avg_pool(x, stride), x  # x only for its shape, as in the max pool
+
+
+def _avg_pool_backward(stride, x, g):
+    g = g / jnp.asarray(_valid_pixels(*x.shape[1:3], stride), g.dtype)
+    dx = jnp.zeros(x.shape, g.dtype)
+    for k in range(9):
+        dx = dx + _scatter_window(g, x.shape, (3, 3), divmod(k, 3), stride)
+    return (dx,)
+
+
+avg_pool.defvjp(_avg_pool_forward, _avg_pool_backward)
+
+
+def normalise(
+    y: jax.Array, scale: jax.Array | None = None, epsilon: float = 1e-5
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Batch normalisation by the batch's own statistics, times a scale per channel.
+
+    The scale is a learned gamma or, in a mixed operation, the mixture weight of the
+    operation; its gradient reuses the sums that the input gradient needs anyway.
+
+    Args:
+      y: ``[B, H, W, C]``.
+      scale: ``[C]`` or None (ones).
+      epsilon: added to the variance.
+
+    Returns:
+      ``(z, mean, variance)``: ``z`` like ``y``; the statistics ``[C]`` in at least
+      float32, biased variance, without gradient.
+
+    Example:
+      >>> z, mean, variance = normalise(jnp.arange(4.0).reshape(2, 2, 1, 1))
+      >>> mean.tolist(), variance.tolist()
+      ([1.5], [1.25])
+    """
+    if scale is None:
+        scale = jnp.ones(y.shape[-1:], jnp.promote_types(y.dtype, jnp.float32))
+    z, mean, variance = _normalise(y, scale, epsilon)
+    return z, lax.stop_gradient(mean), lax.stop_gradient(variance)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _normalise(y, scale, epsilon):
+    return _normalise_forward(y, scale, epsilon)[0]
+
+
+def _normalise_forward(y, scale, epsilon):
+    wide = y.astype(jnp.promote_types(y.dtype, jnp.float32))
+    mean = jnp.mean(wide, (0, 1, 2))
+    variance = jnp.mean(jnp.square(wide - mean), (0, 1, 2))
+    inverse = lax.rsqrt(variance + epsilon)
+    z = ((wide - mean) * (inverse * scale)).astype(y.dtype)
+    return (z, mean, variance), (y, scale, mean, inverse)
+
+
+def _normalise_backward(epsilon, residuals, cotangents):
+    del epsilon
+    y, scale, mean, inverse = residuals
+    g = cotangents[0].astype(mean.dtype)
+    normal = (y.astype(mean.dtype) - mean) * inverse
+    count = y.shape[0] * y.shape[1] * y.shape[2]
+    sum_g = jnp.sum(g, (0, 1, 2))
+    sum_gn = jnp.sum(g * normal, (0, 1, 2))
+    dy = (scale * inverse) * (g - (sum_g + normal * sum_gn) / count)
+    return dy.astype(y.dtype), sum_gn.astype(scale.dtype)
+
+
+_normalise.defvjp(_normalise_forward, _normalise_backward)
