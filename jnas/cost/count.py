@@ -65,6 +65,11 @@ def count(
     parameters, multiply_adds = plan.base
     for cell in plan.cells:
         for edge in genotype[cell.group].edges:
+            if edge.target < cell.inputs:
+                raise errors.JnasError(
+                    f"cell {cell.group!r} has an edge into state {edge.target}: "
+                    f"states 0..{cell.inputs - 1} of this network's cells are inputs"
+                )
             cost = cell.operation_cost(edge.operation, edge.source, affine=True)
             parameters += cost.parameters
             multiply_adds += cost.multiply_adds

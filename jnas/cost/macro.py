@@ -142,6 +142,11 @@ def plan(
     if set(concat) == {"cell"}:
         name = "NAS-Bench-201"
         count = _only("cells_per_stage", cells_per_stage, "cells", cells, name)
+        if concat["cell"] != 1:
+            raise errors.JnasError(
+                f"a cell of a {name} network puts out one state, got a concatenation "
+                f"of {concat['cell']}"
+            )
         if stem != "cifar":
             raise errors.JnasError(
                 f"stem must be 'cifar' for a {name} network, got {stem!r}: its paper "

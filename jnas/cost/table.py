@@ -157,6 +157,11 @@ def operation_costs(
     parameters, multiply_adds = {}, {}
     for group in space.groups:
         mine = [cell for cell in plan.cells if cell.group == group.name]
+        if any(cell.inputs != group.inputs for cell in mine):
+            raise errors.JnasError(
+                f"group {group.name!r} has {group.inputs} input states: cells of this "
+                f"network have {mine[0].inputs}"
+            )
         shape = (len(mine), group.num_edges, group.num_operations)
         costs = np.array(
             [

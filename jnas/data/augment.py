@@ -56,19 +56,18 @@ def draw(
       augment: how far crops may reach.
 
     Returns:
-      The draw; entries that `augment` does not use are drawn all the same (the
-      compiler removes them), so that switching one augmentation off leaves the
-      others as they were.
+      The draw. Entries that `augment` does not use are drawn all the same, so that
+      switching one augmentation off leaves the others as they were.
     """
-    key_top, key_left, key_flip, key_row, key_column = jax.random.split(key, 5)
-    shape, reach = (batch_size,), 2 * augment.crop + 1
-    return Draw(
-        top=jax.random.randint(key_top, shape, 0, reach, jnp.int32),
-        left=jax.random.randint(key_left, shape, 0, reach, jnp.int32),
-        flip=jax.random.bernoulli(key_flip, 0.5, shape),
-        row=jax.random.randint(key_row, shape, 0, height, jnp.int32),
-        column=jax.random.randint(key_column, shape, 0, width, jnp.int32),
+    key_offset, key_flip = jax.random.split(key)
+    reach = 2 * augment.crop + 1
+    # One call for all four: each costs compile time.
+    bound = jnp.array([reach, reach, height, width], jnp.int32)[:, None]
+    top, left, row, column = jax.random.randint(
+        key_offset, (4, batch_size), 0, bound, jnp.int32
     )
+    flip = jax.random.bernoulli(key_flip, 0.5, (batch_size,))
+    return Draw(top, left, flip, row, column)
 
 
 def normalise(

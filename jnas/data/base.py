@@ -135,6 +135,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.label)
 
+    def __repr__(self) -> str:
+        return f"Split({' x '.join(map(str, self.image.shape))})"
+
     def take(self, index: np.ndarray | slice) -> "Split":
         """Returns the examples at `index`, in that order."""
         return Split(self.image[index], self.label[index])

@@ -149,7 +149,8 @@ def feed(
       >>> data = jnas.data.load("digits")
       >>> stream = feed(data.train, data.validation, batch_size=64, mean=data.mean,
       ...               std=data.std, augment=data.augment)
-      >>> train, val = stream(jax.random.key(0), 0)
+      >>> draw = jax.jit(lambda stream, key, step: stream(key, step))
+      >>> train, val = draw(stream, jax.random.key(0), 0)
       >>> train["image"].shape, val["label"].shape, stream.steps_per_epoch
       ((64, 8, 8, 1), (64,), 12)
     """

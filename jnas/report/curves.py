@@ -128,12 +128,14 @@ def plot_arch(
     width, height, beside, below = 0.52, 0.27, 0.75, 1.05
     columns = [group.num_operations for group in space.groups]
     rows = max(group.num_edges for group in space.groups)
-    total = (width * sum(columns) + beside * (len(columns) + 1) + 0.3, 0)
-    total = (total[0], height * rows + below + 0.4)
+    total = (
+        width * sum(columns) + beside * (len(columns) + 1) + 0.3,
+        height * rows + below + 0.4,
+    )
     fig = figure.Figure(figsize=total)
     # one scale for all groups, so that colours can be compared
     highest = max(float(table.max()) for table in tables.values())
-    left, image = beside, None
+    left, images = beside, []
     for group in space.groups:
         size = (width * group.num_operations, height * group.num_edges)
         ax = fig.add_axes(
@@ -144,7 +146,7 @@ def plot_arch(
                 size[1] / total[1],
             )
         )
-        image = _heat_map(ax, tables[group.name], group, highest)
+        images.append(_heat_map(ax, tables[group.name], group, highest))
         left += size[0] + beside
     bar = fig.add_axes(
         (
@@ -154,7 +156,7 @@ def plot_arch(
             height * rows / total[1],
         )
     )
-    fig.colorbar(image, cax=bar).ax.tick_params(labelsize=8)
+    fig.colorbar(images[0], cax=bar).ax.tick_params(labelsize=8)
     files.save(fig, path)
 
 
@@ -189,7 +191,7 @@ def _split(ax: "Axes", number: int) -> list["Axes"]:
     gap = 0.28 if number > 1 else 0.0
     width = 1 / (number + gap * (number - 1))
     return [
-        ax.inset_axes((index * width * (1 + gap), 0, width, 1))
+        ax.inset_axes((index * width * (1 + gap), 0.08, width, 0.92))
         for index in range(number)
     ]
 
@@ -242,6 +244,6 @@ def _heat_map(
                 fontsize=7.5,
                 fontweight="bold" if column == values.argmax() else "normal",
                 # dark blue needs light text
-                color="white" if value > 0.6 * highest else palette.INK,
+                color="white" if value > 0.55 * highest else palette.INK,
             )
     return image

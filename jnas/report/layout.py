@@ -171,7 +171,9 @@ def arrange(cell: spaces.Cell, *, label_width: float) -> Layout:
         ends + joins, lanes, starts, stops, strict=True
     ):
         height = lane * LANE
-        before = stop[0] - _BEND
+        # the gap before an output box has no room for two full bends
+        bend = min(_BEND, (stop[0] - start[0]) / 2)
+        before = stop[0] - bend
         # the gap before the target begins after the column before it
         gap = max(
             box.x + box.width / 2
@@ -181,10 +183,10 @@ def arrange(cell: spaces.Cell, *, label_width: float) -> Layout:
         routes.append(
             Route(
                 start,
-                (start[0] + _BEND, height),
+                (start[0] + bend, height),
                 (before, height),
                 stop,
-                ((gap + _BEND + before) / 2, height),
+                ((gap + bend + before) / 2, height),
             )
         )
     heights = [lane * LANE for lane in lanes]

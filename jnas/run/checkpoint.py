@@ -8,12 +8,15 @@ tree to Orbax directly, and why:
   the writing goes on in a thread beside the computation.
 * Keys are stored as their data, with the name of their generator; arrays without
   elements, which Orbax refuses, by their shape alone.
-* Every leaf has a checksum: a flipped bit in a stored chunk is no valid restart.
+* ``jnas.json`` in the folder tells what the leaves are and holds a checksum of every
+  file, and of itself. These are checked before Orbax sees the folder: a flipped bit
+  is no valid restart, and Orbax tells of damage by pages of tracebacks in the log.
 * A folder gets its name only when it is complete, and loses it before it is deleted,
   so a process killed at any moment leaves whole checkpoints (`os.replace` is atomic).
 """
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -30,11 +33,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.errors import JnasError
+from jnas.run import metrics
 from jnas.run.workdir import one_line
 
 __all__ = ["Checkpoints", "Saved"]
 
 FORMAT = 1
+_ABOUT = "jnas.json"
 _SAVING = ".saving-"
 _DELETING = ".deleting-"
 _log = logging.getLogger("jnas")
@@ -74,7 +79,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, *, keep: int):
-        self._folder = folder
+        self._folder = folder.absolute()  # Orbax takes no other
         self._keep = keep
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -161,15 +166,15 @@ class Checkpoints:
         Raises:
           JnasError: if it is not whole, or not of this state.
         """
-        from orbax.checkpoint import v1 as ocp
-
         path = self._folder / str(step)
         try:
+            about = _check_files(path)
+            from orbax.checkpoint import v1 as ocp
+
             with _quiet():
-                about = ocp.metadata(path.absolute()).custom_metadata
-                stored = ocp.load(path.absolute())
+                stored = ocp.load(str(path))
             return _from_host(about, stored, step, template)
-        # a damaged file makes Orbax and TensorStore raise almost anything
+        # what passed the checks and is still no checkpoint may raise almost anything
         except Exception as error:
             raise _DamagedError(
                 f"checkpoint {path} is damaged or not of this run ({one_line(error)})"
@@ -198,14 +203,19 @@ class Checkpoints:
             from orbax.checkpoint import v1 as ocp
 
             start = time.perf_counter()
-            for name, array in arrays.items():
-                about["leaves"][name]["crc32"] = _checksum(array)
             self._folder.mkdir(exist_ok=True)
             part = self._folder / f"{_SAVING}{step}"
             shutil.rmtree(part, ignore_errors=True)
-            tree = {"leaves": arrays, "step": np.asarray(step)}
+            tree: Any = {"leaves": arrays, "step": np.asarray(step)}
             with _quiet():
-                ocp.save(part.absolute(), tree, custom_metadata=about)
+                ocp.save(str(part), tree)
+            about["files"] = {
+                path.relative_to(part).as_posix(): _checksum(path.read_bytes())
+                for path in sorted(part.rglob("*"))
+                if path.is_file()
+            }
+            about["crc32"] = _own_checksum(about)
+            metrics.write_atomically(part / _ABOUT, json.dumps(about) + "\n")
             os.replace(part, self._folder / str(step))
             self._delete_old()
             self.seconds = time.perf_counter() - start
@@ -243,8 +253,6 @@ def _to_host(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _from_host(about: Any, stored: Any, step: int, template: Any) -> Saved:
     """Rebuilds the state; a ValueError says what is wrong."""
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise ValueError("it is not a checkpoint of jnas")
     if about["step"] != step or int(stored["step"]) != step:
         raise ValueError(f"it is of step {about['step']}")
     wanted = _named(template, "state")
@@ -261,8 +269,6 @@ def _from_host(about: Any, stored: Any, step: int, template: Any) -> Saved:
         if 0 in known["shape"]:
             return jnp.zeros(known["shape"], leaf.dtype if leaf else known["dtype"])
         array = np.asarray(stored["leaves"][name])
-        if _checksum(array) != known["crc32"]:
-            raise ValueError(f"the checksum of {name} does not match")
         # a copy: device_put may alias memory of NumPy, and the state is donated
         value = jnp.array(array, copy=True)
         if "generator" in known:
@@ -283,21 +289,42 @@ def _from_host(about: Any, stored: Any, step: int, template: Any) -> Saved:
 def _named(tree: Any, root: str) -> dict[str, Any]:
     """The leaves under unique names, short ones where these suffice."""
     entries = jax.tree_util.tree_flatten_with_path(tree)[0]
+    paths, leaves = [path for path, _ in entries], [leaf for _, leaf in entries]
     keystr = jax.tree_util.keystr
-    names = [
-        ".".join([root, *(keystr((k,), simple=True) for k in p)]) for p, _ in entries
-    ]
+    names = [".".join([root, *(keystr((k,), simple=True) for k in p)]) for p in paths]
     if len(set(names)) < len(names):
-        names = [root + keystr(path) for path, _ in entries]
-    return {name: leaf for name, (_, leaf) in zip(names, entries, strict=True)}
+        names = [root + keystr(path) for path in paths]
+    return dict(zip(names, leaves, strict=True))
 
 
 def _is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _checksum(array: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+def _check_files(folder: Path) -> dict[str, Any]:
+    """Reads what the folder should hold; a ValueError says what is wrong with it."""
+    if not (folder / _ABOUT).is_file():
+        raise ValueError(f"it has no {_ABOUT}")
+    about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+    if about["crc32"] != _own_checksum(about):
+        raise ValueError(f"the checksum of {_ABOUT} does not match")
+    if about["format"] != FORMAT:
+        raise ValueError(f"its format is {about['format']}, expected {FORMAT}")
+    for name, expected in about["files"].items():
+        if not (folder / name).is_file():
+            raise ValueError(f"the file {name} is missing")
+        if _checksum((folder / name).read_bytes()) != expected:
+            raise ValueError(f"the checksum of the file {name} does not match")
+    return about
+
+
+def _own_checksum(about: dict[str, Any]) -> int:
+    rest = {name: value for name, value in about.items() if name != "crc32"}
+    return _checksum(json.dumps(rest, sort_keys=True).encode())
+
+
+def _checksum(data: bytes) -> int:
+    return zlib.crc32(data)
 
 
 @contextlib.contextmanager

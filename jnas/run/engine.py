@@ -202,9 +202,8 @@ class Engine:
         if self._checkpoints is not None:
             self._checkpoints.clear()
         self._names = self._program.names(self.state, self._feed, self._data_key)
-        taken = sorted(
-            {"epoch", "step", "seconds", "images_per_second"} & {*self._names}
-        )
+        reserved = {"epoch", "step", "seconds", "images_per_second"}
+        taken = sorted(reserved & {*self._names})
         if taken:
             raise JnasError(
                 f"the info of a step must not be named {taken[0]!r}, which a row has "
@@ -239,9 +238,7 @@ class Engine:
             jax.block_until_ready(infos)
             self._compiled = True
             now = time.perf_counter()
-            _log.info(
-                "first dispatch, compilation included: %.1f s", now - self._rate_start
-            )
+            _log.info("compiled and ran a chunk in %.1f s", now - self._rate_start)
             if self.step % self._steps_per_epoch:
                 self._rate_start, self._rate_step = now, self.step
         if before is not None:

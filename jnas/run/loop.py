@@ -100,6 +100,7 @@ def loop(
       Interrupted: if SIGINT or SIGTERM stopped it, after saving.
 
     Example:
+      >>> import jax
       >>> def step_fn(w, train_batch, val_batch):
       ...     return 0.5 * w, {"train_loss": w**2}
       >>> feed = jax.tree_util.Partial(lambda key, step: (None, None))

@@ -139,11 +139,7 @@ def _build(step_fn: Callable[..., Any], length: int) -> Program:
         def body(carry: Any, step: jax.Array) -> Any:
             state, sums = carry
             state, info = step_once(state, feed, data_key, step)
-            row = (
-                jnp.stack([info[name] for name in sorted(info)])
-                if info
-                else jnp.zeros(0)
-            )
+            row = jnp.array([info[name] for name in sorted(info)], jnp.float32)
             return (state, jax.tree.map(jnp.add, sums, info)), row
 
         if length == 1:

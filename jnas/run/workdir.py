@@ -42,7 +42,7 @@ def fingerprint(tree: Any) -> str:
     Example:
       >>> import numpy as np
       >>> fingerprint({"w": np.zeros((3, 2), np.float32)})
-      'sha256:6f8f4f5c (1 arrays, 6 numbers)'
+      'sha256:8f6b423e083fcb82 (1 arrays, 6 numbers)'
     """
     hasher = hashlib.sha256()
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]

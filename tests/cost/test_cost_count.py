@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -232,6 +234,32 @@ def test_wrong_arguments_of_nasbench201_are_told():
     ):
         with pytest.raises(errors.JnasError, match=message):
             cost.count(genotype, **{"channels": 4, "cells_per_stage": 1, **changes})
+
+
+def test_cells_that_do_not_fit_the_network_are_told():
+    edge = spaces.Edge("skip_connect", 0, 1)
+    last = spaces.Edge("skip_connect", 1, 2)
+    one = spaces.Genotype("mine", (("cell", spaces.Cell((edge, last), (1, 2))),))
+    with pytest.raises(errors.JnasError, match="puts out one state"):
+        cost.count(one, channels=4, cells_per_stage=1)
+    cell = spaces.Cell((edge, last), (2,))
+    two = spaces.Genotype("mine", (("normal", cell), ("reduce", cell)))
+    with pytest.raises(errors.JnasError, match="edge into state 1"):
+        cost.count(two, channels=4, cells=2)
+    group = spaces.Group("cell", ("none",), ((0, 2), (1, 2)), inputs=2, concat=(2,))
+    with pytest.raises(errors.JnasError, match="2 input states"):
+        cost.operation_costs(
+            spaces.Space("mine", (group,)), channels=4, cells_per_stage=1
+        )
+
+
+def test_counts_need_no_jax():
+    program = (
+        "import sys; from jnas import cost; cost.count('DARTS_V2', channels=4, "
+        "cells=3); cost.supernet_parameters('darts', channels=4, cells=3); "
+        "sys.exit('jax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_unknown_networks_and_operations_are_told():

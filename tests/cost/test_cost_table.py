@@ -149,6 +149,22 @@ def test_table_by_cell():
     assert table.multiply_adds["reduce"][0, -1, sep] == per_cell[1] * 256
 
 
+def test_operations_that_cannot_be_selected_have_no_gene():
+    edges = ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+    operations = ("none", "sep_conv_3x3", "skip_connect")
+    groups = tuple(
+        spaces.Group(name, operations, edges, inputs=2, concat=(2, 3))
+        for name in ("normal", "reduce")
+    )
+    for keep in (None, 1, 2):
+        space = spaces.Space("mine", groups, keep=keep, never=("none",))
+        genes = space.random(0, 8)
+        counted = cost.count_genes(space, genes, channels=4, cells=3)
+        for row, one in enumerate(genes):
+            single = cost.count(space.decode(one), channels=4, cells=3)
+            assert single == (counted[0][row], counted[1][row])
+
+
 def test_wrong_weights_and_genes_are_told():
     table = cost.operation_costs("nasbench201", channels=4, cells_per_stage=2)
     with pytest.raises(errors.JnasError, match=r"expected \['cell'\]"):

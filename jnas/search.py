@@ -1,0 +1,473 @@
+"""`differentiable`: a search composed from its parts, as pure functions of one state.
+
+How a step flows: arch --relaxation--> mixture --regularizer--> mixture --supernet-->
+outputs --task--> loss. The arch half-step takes the hypergradient of the validation
+loss, the weight half-step the gradient of the training loss. The supernet's running
+statistics are updated by the forward pass of each half-step, as in the authors' code.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jnas import bilevel, mixture, numerics, regularizers, relax, select
+from jnas.errors import JnasError
+from jnas.mixture import Mixture
+from jnas.spaces import Genotype
+from jnas.supernet import base
+
+__all__ = [
+    "ArchInfo",
+    "Diagnostics",
+    "Search",
+    "SearchInfo",
+    "SearchState",
+    "WeightInfo",
+    "differentiable",
+    "seed_axes",
+]
+
+ORDERS = ("arch_first", "weights_first", "joint")
+_SKIPS = ("skip_connect", "skip", "identity")
+
+
+class SearchState(NamedTuple):
+    """Everything that a search carries; saving it is saving the search.
+
+    Attributes:
+      weights: of the supernet.
+      model_state: its running statistics.
+      streams: ``per_stream`` collections of the validation stream.
+      arch: architecture parameters.
+      weight_opt_state: of ``weight_tx``.
+      arch_opt_state: of ``arch_tx``.
+      hypergradient_state: of the hypergradient.
+      regularizer_state: of the regularizer.
+      recent_archs: arch at the last marked steps, newest first, ``[R, ...]`` leaves.
+      key: typed PRNG key; each step derives its own from it and ``step``.
+      step: int32, number of weight steps done.
+    """
+
+    weights: Any
+    model_state: Any
+    streams: Any
+    arch: Any
+    weight_opt_state: Any
+    arch_opt_state: Any
+    hypergradient_state: Any
+    regularizer_state: Any
+    recent_archs: Any
+    key: jax.Array
+    step: jax.Array
+
+
+class ArchInfo(NamedTuple):
+    """Diagnostics of an arch half-step; scalars.
+
+    Attributes:
+      val_loss: of the task, before the update.
+      val_metrics: the task's metrics on the validation batch.
+      arch_grad_norm: Euclidean norm of the hypergradient.
+      arch_entropy: mean over edges after the update, relative to uniform (1:
+        undecided, 0: decided).
+      skip_share: mean probability of the skip connection after the update.
+    """
+
+    val_loss: jax.Array
+    val_metrics: dict[str, jax.Array]
+    arch_grad_norm: jax.Array
+    arch_entropy: jax.Array
+    skip_share: jax.Array
+
+
+class WeightInfo(NamedTuple):
+    """Diagnostics of a weight half-step; scalars.
+
+    Attributes:
+      train_loss: of the task, before the update.
+      train_metrics: the task's metrics on the training batch.
+      weight_grad_norm: Euclidean norm of the gradient, before clipping.
+    """
+
+    train_loss: jax.Array
+    train_metrics: dict[str, jax.Array]
+    weight_grad_norm: jax.Array
+
+
+class SearchInfo(NamedTuple):
+    """Diagnostics of a whole step: the fields of `WeightInfo` and `ArchInfo`."""
+
+    train_loss: jax.Array
+    val_loss: jax.Array
+    train_metrics: dict[str, jax.Array]
+    val_metrics: dict[str, jax.Array]
+    weight_grad_norm: jax.Array
+    arch_grad_norm: jax.Array
+    arch_entropy: jax.Array
+    skip_share: jax.Array
+
+
+class Diagnostics(NamedTuple):
+    """What `Search.inspect` measures on one batch, at the present arch.
+
+    Attributes:
+      loss: with the mixture of all candidates, batch statistics.
+      metrics: the task's, likewise.
+      derived_loss: with the derived genotype's one-hot mixture, same weights.
+      derived_metrics: likewise.
+      arch_entropy: as in `ArchInfo`.
+      skip_share: as in `ArchInfo`.
+      derived_skip_share: share of skip connections among the genotype's operations.
+    """
+
+    loss: jax.Array
+    metrics: dict[str, jax.Array]
+    derived_loss: jax.Array
+    derived_metrics: dict[str, jax.Array]
+    arch_entropy: jax.Array
+    skip_share: jax.Array
+    derived_skip_share: float
+
+
+class Search(NamedTuple):
+    """A search as pure, un-jitted functions.
+
+    Attributes:
+      supernet: the network.
+      init: ``(key, inputs) -> SearchState``.
+      arch_step: ``(state, train_batch, val_batch) -> (state, ArchInfo)``.
+      weight_step: ``(state, train_batch) -> (state, WeightInfo)``.
+      step: ``(state, train_batch, val_batch) -> (state, SearchInfo)``.
+      inspect: ``(state, batch) -> Diagnostics``; on the host, outside ``step``.
+      derive: ``(state) -> Genotype``; on the host.
+      probabilities: ``(arch) -> Mixture``, the deterministic view of arch.
+      evaluate: ``(state, mixture, batch, *, statistics="batch") -> (loss, metrics)``.
+      regularizer: the plug-in, for its ``epoch_end`` hook.
+      task: what is learned.
+      config: names and hyper-parameters, for the record; a preset fills it.
+    """
+
+    supernet: base.Supernet
+    init: Callable[..., SearchState]
+    arch_step: Callable[..., tuple[SearchState, ArchInfo]]
+    weight_step: Callable[..., tuple[SearchState, WeightInfo]]
+    step: Callable[..., tuple[SearchState, SearchInfo]]
+    inspect: Callable[..., Diagnostics]
+    derive: Callable[[SearchState], Genotype]
+    probabilities: Callable[[Any], Mixture]
+    evaluate: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+    regularizer: regularizers.Regularizer
+    task: base.Task
+    config: dict[str, Any]
+
+
+def seed_axes(state: SearchState) -> SearchState:
+    """The ``in_axes`` and ``out_axes`` that map a state over seeds but not its step.
+
+    Args:
+      state: any state of the search (its structure is used).
+
+    Returns:
+      A state of 0 and, for ``step``, None.
+
+    Example:
+      >>> seed_axes(SearchState(*[0] * 11)).step is None
+      True
+    """
+    return jax.tree.map(lambda _: 0, state)._replace(step=None)
+
+
+def differentiable(
+    supernet: base.Supernet,
+    *,
+    weight_tx: optax.GradientTransformation,
+    arch_tx: optax.GradientTransformation,
+    relaxation: relax.Relaxation | None = None,
+    hypergradient: bilevel.Hypergradient | None = None,
+    regularizer: regularizers.Regularizer | None = None,
+    selector: select.Selector | None = None,
+    task: base.Task | None = None,
+    order: str = "arch_first",
+    recent: int = 0,
+    recent_every: int = 1,
+    config: dict[str, Any] | None = None,
+) -> Search:
+    """Composes a gradient-based architecture search.
+
+    Args:
+      supernet: the weight-sharing network.
+      weight_tx: optimizer of the weights.
+      arch_tx: optimizer of the architecture parameters.
+      relaxation: default ``relax.softmax()``.
+      hypergradient: default ``bilevel.first_order()``.
+      regularizer: default none.
+      selector: default ``select.argmax()``.
+      task: default classification.
+      order: of the two halves of ``step``: "arch_first" (DARTS), "weights_first"
+        (NAS-Bench-201's code), "joint" (both gradients at the same point).
+      recent: how many earlier archs the state keeps.
+      recent_every: at which interval of steps one is kept.
+      config: names and hyper-parameters, saved with runs.
+
+    Returns:
+      The search.
+
+    Raises:
+      JnasError: an option is out of range.
+
+    Example:
+      >>> import jnas, optax
+      >>> net = jnas.supernet.build(
+      ...     jnas.spaces.nasbench201(), channels=4, cells_per_stage=1)
+      >>> search = differentiable(
+      ...     net, weight_tx=optax.sgd(0.1), arch_tx=optax.adam(3e-4))
+      >>> image = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+      >>> state = jax.eval_shape(search.init, jax.random.key(0), image)
+      >>> state.arch["cell"].shape
+      (6, 5)
+    """
+    if order not in ORDERS:
+        raise JnasError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
+    if recent < 0 or recent_every < 1:
+        raise JnasError(
+            f"recent must be >= 0 and recent_every >= 1, got {recent}, {recent_every}"
+        )
+    relaxation = relaxation or relax.softmax()
+    hypergradient = hypergradient or bilevel.first_order()
+    regularizer = regularizer or regularizers.identity()
+    selector = selector or select.argmax()
+    task = task or base.classification()
+    space = supernet.space
+
+    def init(key, inputs):
+        weights_key, arch_key, key = jax.random.split(key, 3)
+        weights, model_state = supernet.init(weights_key, inputs)
+        arch = relaxation.init(arch_key, space)
+        return SearchState(
+            weights=weights,
+            model_state=model_state,
+            streams={name: model_state[name] for name in supernet.per_stream},
+            arch=arch,
+            weight_opt_state=weight_tx.init(weights),
+            arch_opt_state=arch_tx.init(arch),
+            hypergradient_state=hypergradient.init(weights, arch),
+            regularizer_state=regularizer.init(supernet, arch),
+            recent_archs=jax.tree.map(lambda x: jnp.stack([x] * recent), arch)
+            if recent
+            else None,
+            key=key,
+            step=jnp.zeros([], jnp.int32),
+        )
+
+    def forward(state, weights, mixed, batch, key, model_state, statistics=None):
+        outputs, model_state = supernet.apply(
+            weights,
+            model_state,
+            mixed,
+            task.inputs(batch),
+            train=True,
+            statistics=statistics,
+            rates=regularizer.rates(state.regularizer_state, step=state.step),
+            key=key,
+        )
+        loss, metrics = task.loss(outputs, batch)
+        return loss, metrics, model_state
+
+    def objective(state, phase, model_state):
+        """The loss ``(weights, arch, batch, key) -> (scalar, aux)`` of a phase."""
+
+        def loss(weights, arch, batch, key):
+            sample_key, change_key, forward_key, penalty_key = jax.random.split(key, 4)
+
+            def loss_fn(weights, mixed, *, statistics="batch", key):
+                return forward(
+                    state, weights, mixed, batch, key, model_state, statistics
+                )[0]
+
+            context = {"loss_fn": loss_fn, "step": state.step, "phase": phase}
+            mixed = relaxation.sample(
+                arch, key=sample_key, step=state.step, phase=phase
+            )
+            mixed = regularizer.transform(
+                state.regularizer_state,
+                mixed,
+                weights=weights,
+                key=change_key,
+                **context,
+            )
+            if phase == "weights":
+                mixed = jax.lax.stop_gradient(mixed)
+            value, metrics, new_state = forward(
+                state, weights, mixed, batch, forward_key, model_state
+            )
+            penalty = regularizer.penalty(
+                state.regularizer_state,
+                weights=weights,
+                arch=arch,
+                mixture=mixed,
+                key=penalty_key,
+                **context,
+            )
+            return value + penalty, (value, metrics, new_state, mixed)
+
+        return loss
+
+    def phase_key(state, phase):
+        return jax.random.fold_in(jax.random.fold_in(state.key, state.step), phase)
+
+    def arch_step(state, train_batch, val_batch):
+        model_state = {**state.model_state, **state.streams}
+        grad, own_state, info = hypergradient.estimate(
+            state.hypergradient_state,
+            objective(state, "arch", state.model_state),
+            objective(state, "arch", model_state),
+            state.weights,
+            state.arch,
+            train_batch,
+            val_batch,
+            weight_tx=weight_tx,
+            weight_opt_state=state.weight_opt_state,
+            key=phase_key(state, 0),
+        )
+        value, metrics, new_state, mixed = info["val_aux"]
+        updates, opt_state = arch_tx.update(grad, state.arch_opt_state, state.arch)
+        arch = optax.apply_updates(state.arch, updates)
+        arch = relaxation.after_update(state.arch, arch, mixed)
+        streams = {name: new_state[name] for name in supernet.per_stream}
+        kept = {name: state.model_state[name] for name in supernet.per_stream}
+        state = state._replace(
+            arch=arch,
+            arch_opt_state=opt_state,
+            hypergradient_state=own_state,
+            model_state={**new_state, **kept},
+            streams=streams,
+        )
+        entropy, skips = _summary(space, relaxation.probabilities(arch))
+        return state, ArchInfo(
+            value, metrics, numerics.global_norm(grad), entropy, skips
+        )
+
+    def weight_step(state, train_batch):
+        loss = objective(state, "weights", state.model_state)
+        (_, (value, metrics, model_state, _)), grads = jax.value_and_grad(
+            loss, has_aux=True
+        )(state.weights, state.arch, train_batch, phase_key(state, 1))
+        norm = numerics.global_norm(grads)
+        own_state, grads, trainable = regularizer.gradients(
+            state.regularizer_state, grads, supernet=supernet, step=state.step
+        )
+        updates, opt_state = weight_tx.update(
+            grads, state.weight_opt_state, state.weights
+        )
+        if trainable is not None:
+            # A zero gradient still moves a weight under momentum and decay, so the
+            # updates and the optimizer's state are held too.
+            updates = jax.tree.map(lambda u, m: u * m, updates, trainable)
+            opt_state = optax.tree_map_params(
+                weight_tx,
+                lambda new, old, m: jnp.where(m > 0, new, old),
+                opt_state,
+                state.weight_opt_state,
+                trainable,
+            )
+        step = state.step + 1
+        state = state._replace(
+            weights=optax.apply_updates(state.weights, updates),
+            model_state=model_state,
+            weight_opt_state=opt_state,
+            regularizer_state=own_state,
+            recent_archs=_remember(state, step, recent_every),
+            step=step,
+        )
+        return state, WeightInfo(value, metrics, norm)
+
+    def step(state, train_batch, val_batch):
+        if order == "arch_first":
+            state, arch_info = arch_step(state, train_batch, val_batch)
+            state, weight_info = weight_step(state, train_batch)
+        elif order == "weights_first":
+            state, weight_info = weight_step(state, train_batch)
+            state, arch_info = arch_step(state, train_batch, val_batch)
+        else:
+            after, arch_info = arch_step(state, train_batch, val_batch)
+            # The weights' gradient is taken at the arch from before this step.
+            state, weight_info = weight_step(
+                after._replace(arch=state.arch), train_batch
+            )
+            state = state._replace(arch=after.arch)
+        return state, SearchInfo(**weight_info._asdict(), **arch_info._asdict())
+
+    def derive(state):
+        return selector.select(
+            state.arch, relaxation.probabilities(state.arch), space=space
+        )
+
+    def evaluate(state, mixed, batch, *, statistics="batch"):
+        loss, metrics, _ = forward(
+            state, state.weights, mixed, batch, state.key, state.model_state, statistics
+        )
+        return loss, metrics
+
+    def inspect(state, batch):
+        mixed = relaxation.probabilities(state.arch)
+        genotype = derive(state)
+        # One compiled program serves both mixtures: only their values differ.
+        run = jax.jit(evaluate)
+        loss, metrics = run(state, Mixture(mixed.weights), batch)
+        derived = mixture.from_genotype(space, genotype)
+        derived_loss, derived_metrics = run(state, derived, batch)
+        entropy, skips = _summary(space, mixed)
+        names = [e.operation for _, cell in genotype.cells for e in cell.edges]
+        return Diagnostics(
+            loss,
+            metrics,
+            derived_loss,
+            derived_metrics,
+            entropy,
+            skips,
+            sum(name in _SKIPS for name in names) / len(names),
+        )
+
+    return Search(
+        supernet=supernet,
+        init=init,
+        arch_step=arch_step,
+        weight_step=weight_step,
+        step=step,
+        inspect=inspect,
+        derive=derive,
+        probabilities=relaxation.probabilities,
+        evaluate=evaluate,
+        regularizer=regularizer,
+        task=task,
+        config={**(config or {}), "order": order, "supernet": supernet.config},
+    )
+
+
+def _remember(state: SearchState, step: jax.Array, every: int) -> Any:
+    """Pushes arch to the front of the ring at every marked step."""
+    if state.recent_archs is None:
+        return None
+    due = step % every == 0
+    return jax.tree.map(
+        lambda ring, x: jnp.where(due, jnp.concatenate([x[None], ring[:-1]]), ring),
+        state.recent_archs,
+        state.arch,
+    )
+
+
+def _summary(space, mixed):
+    """Mean relative entropy of the edges, mean probability of skip connections."""
+    entropies, skips = [], []
+    for group in space.groups:
+        weights = mixed.weights[group.name]
+        weights = weights if weights.ndim == 2 else jnp.mean(weights, axis=0)
+        entropies.append(numerics.normalised_entropy(weights))
+        columns = [i for i, op in enumerate(group.operations) if op in _SKIPS]
+        total = jnp.sum(weights, axis=-1)
+        share = jnp.sum(weights[:, jnp.array(columns, int)], axis=-1)
+        skips.append(share / jnp.where(total > 0, total, 1.0))
+    return jnp.mean(jnp.concatenate(entropies)), jnp.mean(jnp.concatenate(skips))
