@@ -26,7 +26,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jnas import errors
 from jnas.data import augment as augmenting
-from jnas.data import base
+from jnas.data import base, checks
 
 __all__ = ["Feed", "batches", "feed"]
 
@@ -156,7 +156,7 @@ def feed(
     """
     _check_batch_size(batch_size)
     mean, std = tuple(map(float, mean)), tuple(map(float, std))
-    base.check_statistics(mean, std, train.image.shape[3])
+    checks.check_statistics(mean, std, train.image.shape[3])
     augment.check(*train.image.shape[1:3])
     if not jnp.issubdtype(dtype, jnp.floating):
         raise errors.JnasError(
@@ -225,7 +225,7 @@ def batches(
       [[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]]
     """
     _check_batch_size(batch_size)
-    base.check_statistics(tuple(mean), tuple(std), split.image.shape[3])
+    checks.check_statistics(tuple(mean), tuple(std), split.image.shape[3])
     return _batches(
         split, batch_size, np.asarray(mean, np.float32), np.asarray(std, np.float32)
     )

@@ -21,7 +21,7 @@ import zlib
 import numpy as np
 
 from jnas import errors
-from jnas.data import base, folders, splits
+from jnas.data import base, checks, folders, splits
 
 __all__ = ["load_fashion_mnist", "read_idx"]
 
@@ -130,7 +130,8 @@ def load_fashion_mnist(
                 f"got shape {list(arrays[part].shape)}: fetch it again"
             )
     whole = base.Split(
-        base.as_images(arrays["train images"]), base.as_labels(arrays["train labels"])
+        checks.as_images(arrays["train images"]),
+        checks.as_labels(arrays["train labels"]),
     )
     train, validation = splits.halve(whole)
     return splits.assemble(
@@ -138,8 +139,8 @@ def load_fashion_mnist(
         train,
         validation,
         base.Split(
-            base.as_images(arrays["test images"]),
-            base.as_labels(arrays["test labels"]),
+            checks.as_images(arrays["test images"]),
+            checks.as_labels(arrays["test labels"]),
         ),
         num_classes=10,
         augment=base.Augment(crop=4, flip=True),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jnas import errors
-from jnas.data import base
+from jnas.data import base, checks
 
 __all__ = ["assemble", "from_arrays", "halve", "stratify"]
 
@@ -201,6 +201,6 @@ def from_arrays(
 def _split(images: Any, labels: Any, prefix: str) -> base.Split:
     """Checks one pair of arrays from the user."""
     return base.Split(
-        base.as_images(images, f"{prefix}images"),
-        base.as_labels(labels, f"{prefix}labels"),
+        checks.as_images(images, f"{prefix}images"),
+        checks.as_labels(labels, f"{prefix}labels"),
     )

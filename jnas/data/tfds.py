@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from jnas import errors
-from jnas.data import base, folders, splits
+from jnas.data import base, checks, folders, splits
 
 __all__ = ["load"]
 
@@ -153,7 +153,8 @@ def _read(name: str, builder: Any, part: str) -> base.Split:
         raise errors.JnasError(f"the split {part} of {name!r} is empty")
     what = f"of the {part} split of {name!r}"
     return base.Split(
-        base.as_images(image, f"images {what}"), base.as_labels(label, f"labels {what}")
+        checks.as_images(image, f"images {what}"),
+        checks.as_labels(label, f"labels {what}"),
     )
 
 

@@ -42,9 +42,7 @@ def to_dot(genotype: spaces.Genotype | str, group: str) -> str:
     ]
     for state, name in enumerate(names):
         fill = "" if name.isdigit() else ', fillcolor="#E4E4E4"'
-        # the braces of c_{k-1} are for mathematics only
-        label = _quoted(name.replace("{", "").replace("}", ""))
-        lines.append(f"  s{state} [label={label}{fill}];")
+        lines.append(f"  s{state} [label={_quoted(name)}{fill}];")
     for edge in cell.edges:
         style = ", style=dashed" if edge.operation == "none" else ""
         lines.append(

@@ -238,10 +238,8 @@ def _lanes(
     for index in order:
         needed = gaps(ends[index])
         source = ends[index][0]
-        # edges of the upper input stay above, those of the lower one below
-        side = 0
-        if source < inputs and inputs > 1:
-            side = 1 if 2 * source < inputs - 1 else -1
+        # edges of upper inputs stay above, those of lower ones below
+        side = inputs - 1 - 2 * source if source < inputs else 0
         lane = best(
             needed, side, centre=len(needed) == 1 and (inputs == 1 or needed[0] > 0)
         )

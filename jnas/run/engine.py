@@ -166,6 +166,11 @@ class Engine:
         if self._workdir is not None:
             path = self._workdir / "metrics.jsonl"
             self.rows = metrics.Rows(path, upto=self.step)
+            found, wanted = len(self.rows.history), self.step // self._steps_per_epoch
+            if found != wanted:
+                _log.warning(
+                    "%s has %d of %d rows: was it edited?", path, found, wanted
+                )
         return self._saved
 
     def train(self, guard: Guard, progress: Progress) -> None:

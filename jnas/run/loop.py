@@ -85,11 +85,13 @@ def loop(
         complete.
       watch: the metrics that must be finite; those that a step lacks are skipped.
       save_every_epochs: epochs from checkpoint to checkpoint; the last is always saved.
-      save_every_seconds: a checkpoint is saved, too, when the last is older than this.
+      save_every_seconds: a checkpoint is saved, too, when the last is older than this
+        (``math.inf``: never).
       keep: how many checkpoints to keep.
       progress: whether to show how it goes, on standard error.
       images_per_step: for the images per second, in the rows if it is positive; the
-        first dispatch, which compiles, is left out of that (not of ``seconds``).
+        first dispatch, which compiles, is left out of that (not of ``seconds``),
+        unless it is the whole epoch.
 
     Returns:
       The final state and the history.
@@ -117,6 +119,11 @@ def loop(
     ):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise JnasError(f"{name} must be a whole number >= 1, got {value!r}")
+    if not callable(feed):
+        raise JnasError(
+            f"feed must be callable as feed(key, step), got {type(feed).__name__}: "
+            "make it with jnas.data.feed"
+        )
     run = engine.Engine(
         step_fn,
         init_fn,

@@ -145,7 +145,8 @@ class _Stacked:
             mean, var = (v.value[stat_rows].reshape(-1) for v in self.stats[name])
             factor = lax.rsqrt(var + layers.EPSILON)
             factor = factor if scale is None else factor * scale
-            return ((y - mean) * factor).astype(y.dtype)
+            centred = y - kernels.per_channel(mean)
+            return (centred * kernels.per_channel(factor)).astype(y.dtype)
 
         stride = _stride(self.group, source, self.reduction)
         return self.operation.apply(params, norm, x, stride, weight)

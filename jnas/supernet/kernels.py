@@ -26,12 +26,35 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-__all__ = ["avg_pool", "conv", "max_pool", "normalise", "separable_kernel"]
+__all__ = [
+    "avg_pool",
+    "conv",
+    "max_pool",
+    "normalise",
+    "per_channel",
+    "separable_kernel",
+]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 # Up to this many window positions the weight gradient is written as matrix products;
 # larger windows are faster as XLA's own convolution (measured; see the module text).
 _MATMUL_WINDOW = 9
+
+
+def per_channel(values: jax.Array) -> jax.Array:
+    """``[C] -> [1, 1, 1, C]``, to combine with images (no implicit rank promotion).
+
+    Args:
+      values: ``[C]``.
+
+    Returns:
+      The same values, of the rank of images.
+
+    Example:
+      >>> per_channel(jnp.ones(3)).shape
+      (1, 1, 1, 3)
+    """
+    return values.reshape(1, 1, 1, -1)
 
 
 def _out_size(size: int, stride: int) -> int:
@@ -287,9 +310,10 @@ def _normalise(y, scale, epsilon):
 def _normalise_forward(y, scale, epsilon):
     wide = y.astype(jnp.promote_types(y.dtype, jnp.float32))
     mean = jnp.mean(wide, (0, 1, 2))
-    variance = jnp.mean(jnp.square(wide - mean), (0, 1, 2))
+    centred = wide - per_channel(mean)
+    variance = jnp.mean(jnp.square(centred), (0, 1, 2))
     inverse = lax.rsqrt(variance + epsilon)
-    z = ((wide - mean) * (inverse * scale)).astype(y.dtype)
+    z = (centred * per_channel(inverse * scale)).astype(y.dtype)
     return (z, mean, variance), (y, scale, mean, inverse)
 
 
@@ -297,11 +321,12 @@ def _normalise_backward(epsilon, residuals, cotangents):
     del epsilon
     y, scale, mean, inverse = residuals
     g = cotangents[0].astype(mean.dtype)
-    normal = (y.astype(mean.dtype) - mean) * inverse
+    normal = (y.astype(mean.dtype) - per_channel(mean)) * per_channel(inverse)
     count = y.shape[0] * y.shape[1] * y.shape[2]
     sum_g = jnp.sum(g, (0, 1, 2))
     sum_gn = jnp.sum(g * normal, (0, 1, 2))
-    dy = (scale * inverse) * (g - (sum_g + normal * sum_gn) / count)
+    correction = (per_channel(sum_g) + normal * per_channel(sum_gn)) / count
+    dy = per_channel(scale * inverse) * (g - correction)
     return dy.astype(y.dtype), sum_gn.astype(scale.dtype)
 
 

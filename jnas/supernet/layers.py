@@ -96,8 +96,9 @@ class BatchNorm(nn.Module):
         else:
             factor = lax.rsqrt(var.value + EPSILON)
             factor = factor if scale is None else factor * scale
-            z = ((y - mean.value) * factor).astype(y.dtype)
-        return z if shift is None else z + shift.astype(y.dtype)
+            centred = y - kernels.per_channel(mean.value)
+            z = (centred * kernels.per_channel(factor)).astype(y.dtype)
+        return z if shift is None else z + kernels.per_channel(shift).astype(y.dtype)
 
 
 class Conv(nn.Module):
@@ -125,7 +126,7 @@ class Conv(nn.Module):
         y = kernels.conv(x, kernel.astype(x.dtype), self.stride)
         if self.bias:
             bias = self.param("bias", fan_in_uniform(fan_in), shape[-1:], dtype)
-            y = y + bias.astype(x.dtype)
+            y = y + kernels.per_channel(bias).astype(x.dtype)
         return y
 
 
@@ -145,7 +146,7 @@ class Dense(nn.Module):
         init = fan_in_uniform(x.shape[-1])
         kernel = self.param("kernel", init, (x.shape[-1], self.features), dtype)
         bias = self.param("bias", init, (self.features,), dtype)
-        return x.astype(dtype) @ kernel + bias
+        return x.astype(dtype) @ kernel + bias[None]
 
 
 class ReluConvNorm(nn.Module):

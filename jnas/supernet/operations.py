@@ -132,7 +132,7 @@ def _weigh(y, weight):
     """Spreads one result per state over the edges: ``[B, H, W, E, C]``."""
     if weight is None:
         return y[..., None, :]
-    return y[..., None, :] * weight[:, None].astype(y.dtype)
+    return y[..., None, :] * weight.reshape(1, 1, 1, -1, 1).astype(y.dtype)
 
 
 def _pool(pool: Callable[..., jax.Array], norm_in_search: bool) -> Operation:
@@ -193,7 +193,7 @@ def _relu_conv_norm(window: int) -> Operation:
         kernel = params["kernel"]
         y = _shared_conv(nn.relu(x), kernel, stride)
         if "bias" in params:
-            y = y + params["bias"].reshape(-1).astype(y.dtype)
+            y = y + kernels.per_channel(params["bias"]).astype(y.dtype)
         return _per_edge(norm("norm", y, weight), len(kernel))
 
     return Operation(parameters, lambda stride: ("norm",), apply)

@@ -111,6 +111,37 @@ def test_edges_start_and_end_at_their_states(genotype):
         assert len({route.end for route in arranged.routes}) == len(cell.edges)
 
 
+def curve(route):
+    """Points along an edge: two cubic curves and the line between them."""
+    points = []
+    for first, second in (
+        (route.start, route.bend_out),
+        (route.bend_in, route.end),
+    ):
+        middle = (first[0] + second[0]) / 2
+        knots = [first, (middle, first[1]), (middle, second[1]), second]
+        t = np.linspace(0, 1, 50)[:, None]
+        weights = [(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3]
+        points.append(
+            sum(w * np.array(knot) for w, knot in zip(weights, knots, strict=True))
+        )
+    line = np.linspace(route.bend_out, route.bend_in, 200)
+    return np.concatenate([points[0], line, points[1]])
+
+
+@pytest.mark.parametrize("genotype", list(genotypes()))
+def test_no_edge_runs_through_the_label_of_another(genotype):
+    # half a width and half a height of text, in inches
+    half = np.array([0.35, 0.055])
+    for name in genotype.names:
+        arranged = layout.arrange(genotype[name], label_width=2 * half[0])
+        everything = [*arranged.routes, *arranged.outputs]
+        for index, route in enumerate(arranged.routes):
+            for other, course in enumerate(map(curve, everything)):
+                inside = np.all(np.abs(course - np.array(route.label)) < half, axis=1)
+                assert other == index or not inside.any()
+
+
 def test_states_are_named_as_in_papers():
     def names(genotype, group):
         return layout.state_names(genotype[group])[0]

@@ -29,7 +29,8 @@ def straight(tmp_path_factory):
 
 
 def lines(folder):
-    return [json.loads(line) for line in open(folder / "metrics.jsonl")]
+    text = (folder / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def same(result, folder, straight):
@@ -101,9 +102,10 @@ def test_signal_within_an_epoch_then_resume(tmp_path, straight, monkeypatch, chu
     assert result.resumed_from == 20
     if chunk == 1:
         same(result, tmp_path, straight)
-    whole = run(seed=3, chunk=chunk)
-    assert toy.bits(result.state) == toy.bits(whole.state)
-    assert toy.timeless(result.history) == toy.timeless(whole.history)
+    else:
+        whole = run(seed=3, chunk=chunk)
+        assert toy.bits(result.state) == toy.bits(whole.state)
+        assert toy.timeless(result.history) == toy.timeless(whole.history)
 
 
 def test_second_interrupt_is_immediate(tmp_path):
@@ -220,23 +222,23 @@ def test_epoch_metrics_and_images_per_second(tmp_path):
 def test_not_finite_is_caught_before_it_is_saved(tmp_path):
     def step_fn(state, train_batch, val_batch):
         state, info = toy.step_fn(state, train_batch, val_batch)
-        bad = jnp.where(state.step == 14, jnp.inf, info.val_loss)
+        bad = jnp.where(state.step == 8, jnp.inf, info.val_loss)
         return state, info._replace(val_loss=bad)
 
-    options = {"step_fn": step_fn, "workdir": tmp_path, "save_every_seconds": 0.0}
+    options = {"epochs": 2, "workdir": tmp_path, "save_every_seconds": 0.0}
     message = (
-        "val_loss must be finite, got inf at epoch 3/6, step 14; the last good "
-        "checkpoint is of step 13"
+        "val_loss must be finite, got inf at epoch 2/2, step 8; the last good "
+        "checkpoint is of step 7"
     )
     for resumed in (False, True):
         with pytest.raises(JnasError, match=message):
-            run(**options)
+            run(step_fn=step_fn, **options)
         steps = {int(p.name) for p in (tmp_path / "checkpoints").iterdir()}
-        assert max(steps) == 13, resumed
+        assert max(steps) == 7, resumed
     # the same steps without the fault go on from there
-    assert run(workdir=tmp_path).resumed_from == 13
-    assert run(epochs=3, step_fn=step_fn, watch=()).history[2]["val_loss"] is None
-    with pytest.raises(JnasError, match="step 14; there is no checkpoint before it"):
+    assert run(epochs=2, workdir=tmp_path).resumed_from == 7
+    assert run(epochs=2, step_fn=step_fn, watch=()).history[1]["val_loss"] is None
+    with pytest.raises(JnasError, match="step 8; there is no checkpoint before it"):
         run(step_fn=step_fn, chunk=2)
 
 
@@ -281,8 +283,8 @@ def returning(change):
             "must not be named 'step'",
         ),
         (
-            {"step_fn": returning(lambda s, i: (s, (i, {"0_val_loss": s.step})))},
-            "two entries named '0_val_loss'",
+            {"step_fn": returning(lambda s, i: (s, {"a": {"b": s.step}, "a_b": 0.0}))},
+            "two entries named 'a_b'",
         ),
     ],
 )

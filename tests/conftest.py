@@ -1,0 +1,38 @@
+"""Settings of every test: strict JAX, 8 simulated CPU devices, shared compilations."""
+
+import os
+import pathlib
+import tempfile
+
+# Before the first use of JAX: tests run on the CPU, whatever the machine has.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_legacy_prng_key", "error")
+
+# Compiled programs are shared between the workers and tests of one session.
+_CACHE = os.environ.get("JNAS_TEST_CACHE") or os.path.join(
+    tempfile.gettempdir(), f"jnas-test-cache-{os.getuid()}"
+)
+jax.config.update("jax_compilation_cache_dir", _CACHE)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture
+def data_folder() -> pathlib.Path:
+    """The folder of real benchmark data named by JNAS_DATA; skips without it."""
+    folder = os.environ.get("JNAS_DATA")
+    if not folder or not pathlib.Path(folder).is_dir():
+        pytest.skip("JNAS_DATA does not name a folder with the benchmark data")
+    return pathlib.Path(folder)
+
+
+@pytest.fixture
+def x64():
+    """Runs a test in float64."""
+    with jax.enable_x64(True):
+        yield

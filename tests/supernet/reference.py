@@ -1,0 +1,310 @@
+"""The two search networks per edge and per operation, to compare the shipped ones with.
+
+Everything here is the textbook's: one plain convolution per weight array (depthwise by
+``feature_group_count``), ``reduce_window`` pools, batch norm as in its definition, and
+sums over edges and operations as loops. No code is shared with `jnas.supernet`; only
+its weight tree is read, by `unstack` and `unstack_statistics`.
+
+Keys of the dicts: ``(cell, edge, operation, name)`` for the weights of an operation,
+e.g. ``("cell_0", 3, "sep_conv_3x3", "depthwise0")``, else the path in the tree.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+POOLS = ("max_pool_3x3", "avg_pool_3x3")
+
+
+def conv(x, kernel, stride=1, dilation=1, groups=1):
+    pads = [(dilation * (k // 2), dilation * (k // 2)) for k in kernel.shape[:2]]
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        pads,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=LAYOUT,
+        feature_group_count=groups,
+    )
+
+
+def depthwise(x, kernel, stride, dilation):
+    return conv(x, kernel[:, :, None, :], stride, dilation, groups=x.shape[-1])
+
+
+def pointwise(x, kernel, stride=1):
+    return conv(x, kernel[None, None], stride)
+
+
+def _pool(x, start, combine, stride):
+    window, strides = (1, 3, 3, 1), (1, stride, stride, 1)
+    pads = ((0, 0), (1, 1), (1, 1), (0, 0))
+    start = np.asarray(start, x.dtype)
+    return lax.reduce_window(x, start, combine, window, strides, pads)
+
+
+def max_pool(x, stride=1):
+    return _pool(x, -np.inf, lax.max, stride)
+
+
+def avg_pool(x, stride=1):
+    return _pool(x, 0, lax.add, stride) / _pool(jnp.ones_like(x), 0, lax.add, stride)
+
+
+def normalise(x, mean, variance):
+    mean, variance = mean.reshape(1, 1, 1, -1), variance.reshape(1, 1, 1, -1)
+    return (x - mean) / jnp.sqrt(variance + 1e-5)
+
+
+def moments(x):
+    return jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
+
+
+class Norms:
+    """Batch normalisations of one pass: normalises and keeps the updated statistics."""
+
+    def __init__(self, statistics, batch):
+        self.old, self.batch, self.new = statistics, batch, {}
+
+    def __call__(self, key, x):
+        if not self.batch:
+            return normalise(x, *self.old[key])
+        mean, variance = moments(x)
+        count = x.shape[0] * x.shape[1] * x.shape[2]
+        old_mean, old_variance = self.old[key]
+        self.new[key] = (
+            0.9 * old_mean + 0.1 * mean,
+            0.9 * old_variance + 0.1 * variance * count / (count - 1),
+        )
+        return normalise(x, mean, variance)
+
+    def affine(self, values, key, x):
+        scale, shift = values[*key, "scale"], values[*key, "bias"]
+        return self(key, x) * scale.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1)
+
+
+def _halve(x, even, odd):
+    """Factorized reduction: two 1x1 convolutions of stride 2, one pixel apart."""
+    return jnp.concatenate([pointwise(x, even, 2), pointwise(x[:, 1:, 1:], odd, 2)], -1)
+
+
+def operate(operation, weights, norm, x, stride, pool_norm):
+    """One candidate operation of one edge.
+
+    ``weights`` are this edge's; ``norm(name, y)`` normalises.
+    """
+    if operation == "none":
+        return jnp.zeros_like(x[:, ::stride, ::stride])
+    if operation == "skip_connect":
+        if stride == 1:
+            return x
+        return norm("norm", _halve(jax.nn.relu(x), weights["even"], weights["odd"]))
+    if operation in POOLS:
+        y = (max_pool if operation == "max_pool_3x3" else avg_pool)(x, stride)
+        return norm("norm", y) if pool_norm else y
+    if operation.startswith("nor_conv"):
+        y = conv(jax.nn.relu(x), weights["kernel"], stride)
+        return norm("norm", y + weights["bias"].reshape(1, 1, 1, -1))
+    kind = operation.split("_")[0]
+    dilation, repeats = {"sep": (1, 2), "dil": (2, 1)}[kind]
+    for i in range(repeats):
+        y = jax.nn.relu(x)
+        y = depthwise(y, weights[f"depthwise{i}"], stride if i == 0 else 1, dilation)
+        x = norm(f"norm{i}", pointwise(y, weights[f"pointwise{i}"]))
+    return x
+
+
+def mixture_terms(group, rows):
+    """All candidates of all edges: ``(edge, operation, weight)``."""
+    for edge in range(len(group.edges)):
+        for column, operation in enumerate(group.operations):
+            yield edge, operation, rows[edge, column]
+
+
+def genotype_terms(group, cell):
+    """The chosen candidates only, with no weight."""
+    for operation, source, target in cell.edges:
+        yield group.edges.index((source, target)), operation, None
+
+
+def _cell(name, group, terms, values, norms, inputs, reduction, pool_norm):
+    def own(edge, operation):
+        return {k[3]: v for k, v in values.items() if k[:3] == (name, edge, operation)}
+
+    terms = list(terms)
+    states = list(inputs)
+    for node in sorted({target for _, target in group.edges}):
+        total = None
+        for edge, operation, weight in terms:
+            source, target = group.edges[edge]
+            if target != node:
+                continue
+            stride = 2 if reduction and source < group.inputs else 1
+
+            def norm(which, y, edge=edge, operation=operation):
+                return norms((name, edge, operation, which), y)
+
+            y = operate(
+                operation,
+                own(edge, operation),
+                norm,
+                states[source],
+                stride,
+                pool_norm,
+            )
+            y = y if weight is None else weight * y
+            total = y if total is None else total + y
+        states.append(total)
+    return jnp.concatenate([states[s] for s in group.concat], -1)
+
+
+def _classify(values, x):
+    pooled = jnp.mean(x, (1, 2))
+    bias = values["skeleton", "classifier", "bias"]
+    return pooled @ values["skeleton", "classifier", "kernel"] + bias[None]
+
+
+def darts_kinds(cells):
+    return ["reduce" if p in (cells // 3, 2 * cells // 3) else "normal" for p in range(cells)]
+
+
+def darts(space, cells, values, statistics, images, terms, batch=True):
+    """DARTS' search network; ``terms(kind, index in kind)`` of each cell.
+
+    Returns ``(logits, updated statistics)``.
+    """
+    norms = Norms(statistics, batch)
+
+    def preprocess(which, position, x, halve):
+        key = ("skeleton", f"preprocess{which}_{position}")
+        x = jax.nn.relu(x)
+        if halve:
+            x = _halve(x, values[*key, "even"], values[*key, "odd"])
+        else:
+            x = conv(x, values[*key, "conv", "kernel"])
+        return norms((*key, "norm"), x)
+
+    x = conv(images, values["skeleton", "stem_conv", "kernel"])
+    earlier = last = norms.affine(values, ("skeleton", "stem_norm"), x)
+    kinds = darts_kinds(cells)
+    for position, kind in enumerate(kinds):
+        halve = position > 0 and kinds[position - 1] == "reduce"
+        inputs = [
+            preprocess(0, position, earlier, halve),
+            preprocess(1, position, last, False),
+        ]
+        earlier, last = last, _cell(
+            f"cell_{position}",
+            space.group(kind),
+            terms(kind, kinds[:position].count(kind)),
+            values,
+            norms,
+            inputs,
+            kind == "reduce",
+            pool_norm=True,
+        )
+    return _classify(values, last), norms.new
+
+
+def nasbench201(space, cells_per_stage, values, statistics, images, terms, batch=True):
+    """NAS-Bench-201's search network; arguments and result as in `darts`."""
+    norms = Norms(statistics, batch)
+    (group,) = space.groups
+
+    def relu_conv_norm(key, x, stride):
+        x = conv(jax.nn.relu(x), values[*key, "conv", "kernel"], stride)
+        return norms.affine(values, (*key, "norm"), x)
+
+    x = conv(images, values["skeleton", "stem_conv", "kernel"])
+    x = norms.affine(values, ("skeleton", "stem_norm"), x)
+    position = 0
+    for stage in range(3):
+        if stage:
+            key = ("skeleton", f"reduction_{stage}")
+            y = relu_conv_norm((*key, "conv_a"), x, 2)
+            y = relu_conv_norm((*key, "conv_b"), y, 1)
+            zero = np.zeros((), x.dtype)
+            window = (1, 2, 2, 1)
+            pooled = lax.reduce_window(x, zero, lax.add, window, window, "VALID") / 4
+            x = y + conv(pooled, values[*key, "shortcut", "kernel"])
+        for _ in range(cells_per_stage):
+            x = _cell(
+                f"cell_{position}",
+                group,
+                terms(group.name, position),
+                values,
+                norms,
+                [x],
+                False,
+                pool_norm=False,
+            )
+            position += 1
+    x = jax.nn.relu(norms.affine(values, ("skeleton", "last_norm"), x))
+    return _classify(values, x), norms.new
+
+
+def cross_entropy(logits, labels):
+    log_probability = logits - jax.scipy.special.logsumexp(logits, -1, keepdims=True)
+    picked = [log_probability[i, label] for i, label in enumerate(np.asarray(labels))]
+    return -sum(picked) / len(picked)
+
+
+def _leaves(tree):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        yield tuple(entry.key for entry in path), leaf
+
+
+def row_edges(group, operation, reduction):
+    """The edges of the rows of an operation's stacked weights: by source, then edge."""
+    edges = [
+        edge
+        for edge, (source, _) in enumerate(group.edges)
+        if operation != "skip_connect" or (reduction and source < group.inputs)
+    ]
+    return sorted(edges, key=lambda edge: (group.edges[edge][0], edge))
+
+
+def unstack(space, kinds, weights):
+    """The shipped weight tree as a dict with an entry per edge; ``kinds`` per cell."""
+    values = {}
+    for path, leaf in _leaves(weights):
+        if path[0] == "skeleton":
+            values[path] = leaf
+            continue
+        cell, operation, name = path
+        kind = kinds[int(cell.removeprefix("cell_"))]
+        edges = row_edges(space.group(kind), operation, kind == "reduce")
+        assert len(leaf) == len(edges), path
+        for row, edge in enumerate(edges):
+            values[cell, edge, operation, name] = leaf[row]
+    return values
+
+
+def unstack_statistics(space, kinds, batch_stats):
+    """The shipped running statistics as ``{key: (mean, variance)}``.
+
+    A pool has one normalisation per state, which all edges leaving it share.
+    """
+    halves = {}
+    for path, leaf in _leaves(batch_stats):
+        if path[0] == "skeleton":
+            halves[path] = leaf
+            continue
+        cell, operation, name = path
+        kind = kinds[int(cell.removeprefix("cell_"))]
+        group = space.group(kind)
+        if operation in POOLS:
+            rows = [source for source, _ in group.edges]
+            edges = range(len(group.edges))
+            assert len(leaf) == len(set(rows)), path
+        else:
+            edges = row_edges(group, operation, kind == "reduce")
+            rows = range(len(edges))
+            assert len(leaf) == len(edges), path
+        norm, half = name.rsplit("_", 1)
+        for row, edge in zip(rows, edges, strict=True):
+            halves[cell, edge, operation, norm, half] = leaf[row]
+    return {k[:-1]: (v, halves[*k[:-1], "var"]) for k, v in halves.items() if k[-1] == "mean"}
