@@ -10,6 +10,8 @@ The code's in-place ReLU, which rewrites the cell's output, is not repeated; it 
 nothing unless that cell is the network's last.
 """
 
+from typing import Any
+
 import jax
 import numpy as np
 from flax import linen as nn
@@ -70,11 +72,11 @@ class AuxiliaryHead(nn.Module):
         x = layers.Conv(_HIDDEN, 1, name="conv_a")(x / _POOL**2)
         x = nn.relu(layers.BatchNorm(name="norm_a")(x, statistics))
         init = initial.fan_in_uniform(4 * _HIDDEN)
-        kernel = self.param("conv_b", init, (2, 2, _HIDDEN, _WIDE), dtype)
+        kernel: Any = self.param("conv_b", init, (2, 2, _HIDDEN, _WIDE), dtype)
+        # Not `kernels.conv`, which pads windows of odd size.
         layout = ("NHWC", "HWIO", "NHWC")
-        kernel = kernel.astype(x.dtype)
         x = lax.conv_general_dilated(
-            x, kernel, (1, 1), "VALID", dimension_numbers=layout
+            x, kernel.astype(x.dtype), (1, 1), "VALID", dimension_numbers=layout
         )
         if self.stem == "cifar":
             x = layers.BatchNorm(name="norm_b")(x, statistics)

@@ -14,7 +14,8 @@ from flax import linen as nn
 
 from jnas.errors import JnasError, unknown_name
 from jnas.networks import auxiliary as auxiliary_heads
-from jnas.networks import base, cells
+from jnas.networks import base
+from jnas.networks import cells as cell_modules
 from jnas.spaces import Cell, Genotype
 from jnas.supernet import address, initial, layers, macro, operations
 from jnas.supernet.base import Variables
@@ -41,7 +42,7 @@ class _GenotypeNetwork(nn.Module):
     @nn.compact
     def __call__(self, images, statistics, train, scales):
         def make_cell(position, channels, reduction):
-            cell = cells.GenotypeCell(
+            cell = cell_modules.GenotypeCell(
                 self.genotype[self.kinds[position]],
                 1 if self.stages else 2,
                 channels,
@@ -124,7 +125,8 @@ def cell_kinds(
         )
     if num_cells is not None:
         raise JnasError(
-            f"a genotype with one cell takes cells_per_stage=..., got cells={num_cells!r}"
+            "a genotype with one cell takes cells_per_stage=..., got "
+            f"cells={num_cells!r}"
         )
     cells_per_stage = 5 if cells_per_stage is None else cells_per_stage
     check_positive(cells_per_stage=cells_per_stage)
@@ -196,6 +198,7 @@ def build(
       JnasError: an option is out of range or does not fit the genotype.
 
     Example:
+      >>> import jax
       >>> net = build("DARTS_V2", channels=4, cells=3)
       >>> shape = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
       >>> variables = jax.eval_shape(net.init, jax.random.key(0), shape)
@@ -218,8 +221,8 @@ def build(
     stages = len(genotype.names) == 1
     if stages and (auxiliary or stem != "cifar"):
         raise JnasError(
-            "networks of genotypes with one cell (NAS-Bench-201) have no auxiliary head "
-            f"and no other stem, got auxiliary={auxiliary!r}, stem={stem!r}"
+            "a network of one kind of cell (NAS-Bench-201) has no auxiliary head and "
+            f"no stem but 'cifar', got auxiliary={auxiliary!r}, stem={stem!r}"
         )
     if stem == "imagenet" and channels % 2:
         raise JnasError(
@@ -246,7 +249,8 @@ def build(
     def check(inputs, head):
         macro.check_images(inputs, 32 if stem == "imagenet" else 4)
         if head:
-            auxiliary_heads.check_size(*inputs.shape[1:3], stem)
+            height, width = inputs.shape[1:3]
+            auxiliary_heads.check_size(height, width, stem)
 
     def init(key, inputs):
         check(inputs, auxiliary)
@@ -271,11 +275,9 @@ def build(
         del context
         statistics = address.check_statistics(statistics, train)
         check(inputs, auxiliary and train)
-        rate = _drop_path_rate(rates, train, key)
-        scales = None
-        if rate is not None:
-            shape = (len(kinds), most_edges, inputs.shape[0])
-            scales = cells_scales(key, rate, shape, layers.storage_dtype(dtype))
+        _check_colours(weights, inputs)
+        shape = (len(kinds), most_edges, inputs.shape[0])
+        scales = _drop_path(rates if train else None, key, shape, dtype)
         outputs, changed = module.apply(
             {"params": weights, **model_state},
             inputs,
@@ -291,23 +293,37 @@ def build(
     return base.Network(genotype, init, apply, config)
 
 
-def cells_scales(key, rate, shape, dtype):
-    """See `jnas.networks.cells.drop_path_scales`."""
-    return cells.drop_path_scales(key, rate, shape, dtype)
+def _check_colours(weights: Any, inputs: Any) -> None:
+    """Refuses images with other channels than those the network began with."""
+    skeleton = weights["skeleton"]
+    stem = skeleton.get("stem_conv") or skeleton["stem0_conv_a"]
+    expected = stem["kernel"].shape[2]
+    if inputs.shape[-1] != expected:
+        raise JnasError(
+            f"images must have {expected} channels, as in init, got {inputs.shape[-1]}"
+        )
 
 
-def _drop_path_rate(rates: Any, train: bool, key: Any) -> Any:
-    """The rate of drop path in this pass, or None."""
+def _drop_path(
+    rates: dict[str, Any] | None,
+    key: jax.Array | None,
+    shape: tuple[int, ...],
+    dtype: Any,
+) -> jax.Array | None:
+    """The factors of drop path in this pass, or None."""
     for name in rates or ():
         if name not in _RATES:
             raise unknown_name("rate of a network", name, _RATES)
-    if not rates or not train:
+    if not rates:
         return None
     rate = rates["drop_path"]
     if jnp.ndim(rate):
-        raise JnasError(f"drop_path must be a scalar, got shape {jnp.shape(rate)}")
+        raise JnasError(
+            f"drop_path must be a scalar, got shape {list(jnp.shape(rate))}"
+        )
     if isinstance(rate, int | float) and not 0 <= rate < 1:
         raise JnasError(f"drop_path must be in [0, 1), got {rate!r}")
     if key is None:
         raise JnasError("drop_path needs a key: apply(..., key=jax.random.key(0))")
-    return rate
+    wide = layers.storage_dtype(dtype)
+    return cell_modules.drop_path_scales(key, rate, shape, wide)

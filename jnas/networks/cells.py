@@ -7,7 +7,7 @@ shift, and pools have none (Liu et al., DARTS, ICLR 2019, in the authors' code).
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +65,15 @@ def drop_path_scales(
     return jnp.where(kept, 1 / jnp.where(keep > 0, keep, 1), jnp.zeros((), dtype))
 
 
+class _NormVariables(NamedTuple):
+    """One edge's batch normalisation; the statistics are Linen variables."""
+
+    scale: Any
+    bias: Any
+    mean: Any
+    var: Any
+
+
 class _EdgeVariables(nn.Module):
     """Holds the parameters and running statistics of one edge."""
 
@@ -81,46 +90,43 @@ class _EdgeVariables(nn.Module):
         }
         shape, norms = (self.channels,), {}
         for name in self.norms:
-            norms[name] = (
+            norms[name] = _NormVariables(
                 self.param(f"{name}_scale", initial.constant(1.0), shape, self.dtype),
                 self.param(f"{name}_bias", initial.constant(0.0), shape, self.dtype),
-                *(
-                    self.variable("batch_stats", f"{name}_{kind}", fill, shape, dtype)
-                    for kind, fill, dtype in (
-                        ("mean", jnp.zeros, self.dtype),
-                        ("var", jnp.ones, self.dtype),
-                    )
-                ),
+                self._statistic(f"{name}_mean", jnp.zeros),
+                self._statistic(f"{name}_var", jnp.ones),
             )
         return params, norms
 
+    def _statistic(self, name, fill):
+        shape = (self.channels,)
+        return self.variable("batch_stats", name, fill, shape, self.dtype)
 
-def _norm_fn(norms: list[dict[str, Any]], statistics: str, update: bool):
+
+def _norm_fn(
+    norms: list[dict[str, _NormVariables]], statistics: str, update: bool
+) -> operations.NormFn:
     """Batch normalisation of several edges' channels at once, each with its own."""
 
     def norm(name, y, weight=None):
-        assert weight is None  # only supernets weigh their edges
-        edges = [norm[name] for norm in norms]
-        scale = jnp.concatenate([edge[0] for edge in edges])
-        shift = jnp.concatenate([edge[1] for edge in edges])
+        del weight  # only supernets weigh their edges
+        edges = [own[name] for own in norms]
+        scale = jnp.concatenate([edge.scale for edge in edges])
+        bias = jnp.concatenate([edge.bias for edge in edges])
         if statistics == "batch":
             z, mean, var = kernels.normalise(y, scale, layers.EPSILON)
             var = layers.unbiased(var, y.size // y.shape[-1])
-            for edge, new_mean, new_var in zip(
-                edges,
-                jnp.split(mean, len(edges)),
-                jnp.split(var, len(edges)),
-                strict=True,
-            ):
-                if update:
-                    edge[2].value = layers.running_update(edge[2].value, new_mean)
-                    edge[3].value = layers.running_update(edge[3].value, new_var)
+            for index, edge in enumerate(edges if update else ()):
+                rows = slice(index * len(edge.scale), (index + 1) * len(edge.scale))
+                edge.mean.value = layers.running_update(edge.mean.value, mean[rows])
+                edge.var.value = layers.running_update(edge.var.value, var[rows])
         else:
-            mean = jnp.concatenate([edge[2].value for edge in edges])
-            var = jnp.concatenate([edge[3].value for edge in edges])
+            mean = jnp.concatenate([edge.mean.value for edge in edges])
+            var = jnp.concatenate([edge.var.value for edge in edges])
             factor = lax.rsqrt(var + layers.EPSILON) * scale
-            z = ((y - mean) * factor).astype(y.dtype)
-        return z + shift.astype(y.dtype)
+            centred = y - kernels.per_channel(mean)
+            z = (centred * kernels.per_channel(factor)).astype(y.dtype)
+        return z + kernels.per_channel(bias).astype(y.dtype)
 
     return norm
 
@@ -192,9 +198,11 @@ class GenotypeCell(nn.Module):
             operation = operations.get_operation(name)
             if isinstance(operation, operations.Operation):
                 y = self._stacked(operation, name, members, x, stride, statistics)
+                # Without parameters there is one result for all the edges.
+                parts = lax.split(y, (1,) * y.shape[-2], axis=y.ndim - 2)
                 for position, index in enumerate(members):
-                    # Without parameters there is one result for all the edges.
-                    yield index, y[..., position if y.shape[-2] > 1 else 0, :]
+                    part = parts[position if len(parts) > 1 else 0]
+                    yield index, jnp.squeeze(part, -2)
             elif operation is not None:
                 for index in members:
                     candidate = operation(self.channels, stride)

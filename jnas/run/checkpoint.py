@@ -246,7 +246,7 @@ def _to_host(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         if _is_key(leaf):
             about[name]["generator"] = str(jax.random.key_impl(leaf))
         if leaf.size:
-            # on the CPU device_get may show the buffer that is donated next: copy
+            # on the CPU device_get may give a view of a buffer that is donated next
             arrays[name] = np.array(values, order="C", copy=True)
     return arrays, about
 
@@ -269,7 +269,7 @@ def _from_host(about: Any, stored: Any, step: int, template: Any) -> Saved:
         if 0 in known["shape"]:
             return jnp.zeros(known["shape"], leaf.dtype if leaf else known["dtype"])
         array = np.asarray(stored["leaves"][name])
-        # a copy: device_put may alias memory of NumPy, and the state is donated
+        # device_put may alias the memory of NumPy, and the state is donated
         value = jnp.array(array, copy=True)
         if "generator" in known:
             value = jax.random.wrap_key_data(value, impl=known["generator"])

@@ -168,9 +168,7 @@ class Engine:
             self.rows = metrics.Rows(path, upto=self.step)
             found, wanted = len(self.rows.history), self.step // self._steps_per_epoch
             if found != wanted:
-                _log.warning(
-                    "%s has %d of %d rows: was it edited?", path, found, wanted
-                )
+                _log.warning("%s has %d of %d rows", path, found, wanted)
         return self._saved
 
     def train(self, guard: Guard, progress: Progress) -> None:

@@ -75,7 +75,6 @@ class Guard:
         for caught, before in self._before.items():
             # None: the handler of before was not set from Python
             signal.signal(caught, before if before is not None else signal.SIG_DFL)  # pyrefly: ignore[bad-argument-type]
-        self._before.clear()
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         del frame

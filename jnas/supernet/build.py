@@ -161,8 +161,11 @@ def build(
     if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
         raise JnasError(f"dtype must be a floating type, got {jnp.dtype(dtype).name}")
     for group in space.groups:
-        for name in group.operations:
-            operations.get_operation(name)
+        if all(operations.get_operation(name) is None for name in group.operations):
+            raise JnasError(
+                f"group {group.name!r} of space {space.name!r} has no operation besides "
+                "'none': add one"
+            )
     plan, counts, cells_per_stage = _plan(space, cells, cells_per_stage)
     module = _CellNetwork(space, plan, channels, num_classes, cells_per_stage, dtype)
     config = {

@@ -208,20 +208,27 @@ class MixedCell(nn.Module):
         for source, leaving in _outgoing(group).items():
             x = states[source]
             rows = jnp.stack([weights[e] for e in leaving])
-            for index, operation in stacked.items():
-                y = operation(x, source, rows[:, index], statistics)
-                for position, edge in enumerate(leaving):
-                    terms[group.edges[edge][1]].append(y[..., position, :])
             stride = _stride(group, source, self.reduction)
+            parts = [
+                operation(x, source, rows[:, index], statistics)
+                for index, operation in stacked.items()
+            ]
             for index, factory in own.items():
-                for position, edge in enumerate(leaving):
+                outputs = []
+                for edge in leaving:
                     candidate = factory(self.channels, stride)
                     if isinstance(candidate, nn.Module):
                         label = f"{group.operations[index]}_{edge}"
                         candidate = candidate.clone(parent=self, name=label)
-                    y = operations.call_candidate(candidate, x, train)
-                    y = y * rows[position, index].astype(y.dtype)
-                    terms[group.edges[edge][1]].append(y)
+                    outputs.append(operations.call_candidate(candidate, x, train))
+                y = jnp.stack(outputs, axis=-2)
+                parts.append(y * rows[:, index, None].astype(y.dtype))
+            # Summed and materialised before it is split over the target nodes, so that
+            # the gradient of all operations is one array, too.
+            total = lax.optimization_barrier(sum(parts[1:], parts[0]))
+            split = lax.split(total, (1,) * len(leaving), axis=total.ndim - 2)
+            for edge, part in zip(leaving, split, strict=True):
+                terms[group.edges[edge][1]].append(jnp.squeeze(part, -2))
             for node in [n for n in group.nodes if last[n] == source]:
                 total = sum(terms[node][1:], terms[node][0])
                 states[node] = lax.optimization_barrier(total)

@@ -4,8 +4,9 @@ The mathematics is the textbook's; only the way it is written differs, because o
 was measured on the CPU backend (the figures are in ``docs/design.md``):
 
 * grouped and depthwise convolutions are 10-100x slower than a dense one of the same
-  result, so a depthwise-separable convolution is one dense convolution with the
-  composed kernel ``depthwise[..., None] * pointwise``;
+  result, so a depthwise convolution is a sum of shifted products, the pointwise one
+  after it a matrix product, and their weight gradients those of one dense convolution
+  with the kernel ``depthwise[..., None] * pointwise``;
 * the weight gradient of a convolution inside a loop or a conditional is 30-40x slower
   than outside. As a sum of ``k * k`` matrix products it is fast in both places;
 * the gradient of a max pool is 30x faster as shifted comparisons;
@@ -75,11 +76,11 @@ def _conv(x, kernel, stride, dilation):
 
 
 def _windows(x, window, stride, dilation, fill=0.0):
-    """The shifted views ``[B, H', W', C]`` of ``x``, one per window position."""
+    """The shifted views ``[B, H', W', ...]`` of ``x``, one per window position."""
     height, width = (_out_size(s, stride) for s in x.shape[1:3])
     pad_h, pad_w = (dilation * (k - 1) // 2 for k in window)
     if pad_h or pad_w:
-        pad = ((0, 0), (pad_h, pad_h), (pad_w, pad_w), (0, 0))
+        pad = ((0, 0), (pad_h, pad_h), (pad_w, pad_w), *[(0, 0)] * (x.ndim - 3))
         x = jnp.pad(x, pad, constant_values=jnp.asarray(fill, x.dtype))
     for i in range(window[0]):
         for j in range(window[1]):
@@ -163,21 +164,100 @@ def _conv_backward(stride, dilation, residuals, g):
 conv.defvjp(_conv_forward, _conv_backward)
 
 
-def separable_kernel(depthwise: jax.Array, pointwise: jax.Array) -> jax.Array:
-    """The dense kernel equal to a depthwise and then a pointwise convolution.
+def _block_diagonal(blocks):
+    """``[E, C, D]`` -> ``[E * C, E * D]`` with the blocks on the diagonal."""
+    edges, rows, columns = blocks.shape
+    eye = jnp.eye(edges, dtype=blocks.dtype)[:, None, :, None]
+    full = eye * blocks[:, :, None, :]
+    return full.reshape(edges * rows, edges * columns)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def separable(
+    x: jax.Array,
+    depthwise: jax.Array,
+    pointwise: jax.Array,
+    stride: int = 1,
+    dilation: int = 1,
+) -> jax.Array:
+    """Depthwise and then pointwise convolutions of several edges at once.
+
+    The depthwise part is a sum of shifted products, the pointwise part one matrix
+    product with a block-diagonal matrix. The gradients of both factors come from the
+    weight gradient of the equal dense convolution.
 
     Args:
-      depthwise: ``[..., k, k, C]``.
-      pointwise: ``[..., C, D]``.
+      x: ``[B, H, W, 1, C]``, an input that the edges share, or ``[B, H, W, E, C]``.
+      depthwise: ``[E, k, k, C]``, odd windows.
+      pointwise: ``[E, C, D]``.
+      stride: positive int.
+      dilation: positive int.
 
     Returns:
-      ``[..., k, k, C, D]``.
+      ``[B, ceil(H / stride), ceil(W / stride), E, D]``.
 
     Example:
-      >>> separable_kernel(jnp.ones((3, 3, 4)), jnp.ones((4, 8))).shape
-      (3, 3, 4, 8)
+      >>> x = jnp.ones((1, 8, 8, 1, 3))
+      >>> separable(x, jnp.ones((2, 3, 3, 3)), jnp.ones((2, 3, 4)), 2).shape
+      (1, 4, 4, 2, 4)
     """
-    return depthwise[..., None] * pointwise[..., None, None, :, :]
+    return _separable(x, depthwise, pointwise, stride, dilation)
+
+
+def _shifted_products(x, depthwise, stride, dilation):
+    views = _windows(x, depthwise.shape[1:3], stride, dilation)
+    taps = depthwise.reshape(len(depthwise), -1, depthwise.shape[-1])
+    return sum(view * taps[:, k] for k, view in enumerate(views))
+
+
+def _pointwise(h, blocks):
+    """Applies ``[E, C, D]`` to ``[B, H, W, E, C]``."""
+    flat = h.reshape(-1, blocks.shape[0] * blocks.shape[1])
+    y = flat @ _block_diagonal(blocks)
+    return y.reshape(*h.shape[:3], blocks.shape[0], blocks.shape[2])
+
+
+def _separable(x, depthwise, pointwise, stride, dilation):
+    h = _shifted_products(x, depthwise, stride, dilation)
+    return _pointwise(h, pointwise)
+
+
+def _separable_forward(x, depthwise, pointwise, stride, dilation):
+    y = _separable(x, depthwise, pointwise, stride, dilation)
+    return y, (x, depthwise, pointwise)
+
+
+def _separable_backward(stride, dilation, residuals, g):
+    x, depthwise, pointwise = residuals
+    edges, window = len(depthwise), depthwise.shape[1:3]
+    inner = _pointwise(g, jnp.swapaxes(pointwise, 1, 2))
+    # The adjoint of a strided window: zeros between the pixels, then the flipped
+    # window with stride 1.
+    pads = [(0, 0, 0)]
+    for size, out in zip(x.shape[1:3], inner.shape[1:3], strict=True):
+        pads.append((0, size - (stride * (out - 1) + 1), stride - 1))
+    spread = lax.pad(inner, jnp.zeros((), inner.dtype), [*pads, (0, 0, 0), (0, 0, 0)])
+    dx = _shifted_products(spread, jnp.flip(depthwise, (1, 2)), 1, dilation)
+    shared = x.shape[3] == 1
+    dx = jnp.sum(dx, axis=3, keepdims=True) if shared else dx
+    parts = [slice(0, edges)] if shared else [slice(e, e + 1) for e in range(edges)]
+    dense = []
+    for part in parts:
+        inputs = x[..., 0 if shared else part.start, :]
+        outputs = g[..., part, :].reshape(*g.shape[:3], -1)
+        shape = (*window, x.shape[-1], outputs.shape[-1])
+        _, kernel_vjp = jax.vjp(
+            lambda k, x=inputs: _conv(x, k, stride, dilation), jnp.zeros(shape, x.dtype)
+        )
+        (dkernel,) = kernel_vjp(outputs)
+        dense.append(dkernel.reshape(*shape[:3], -1, pointwise.shape[-1]))
+    dkernel = jnp.moveaxis(jnp.concatenate(dense, axis=3), 3, 0)  # [E, k, k, C, D]
+    ddepthwise = jnp.sum(dkernel * pointwise[:, None, None], axis=-1)
+    dpointwise = jnp.sum(dkernel * depthwise[..., None], axis=(1, 2))
+    return dx, ddepthwise, dpointwise
+
+
+separable.defvjp(_separable_forward, _separable_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))

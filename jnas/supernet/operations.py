@@ -82,16 +82,6 @@ def _shared_conv(x, kernels_, stride=1, dilation=1):
     return kernels.conv(x, joined, stride, dilation)
 
 
-def _own_conv(x, kernels_):
-    """A convolution per edge on its own channels: ``[B, H, W, E * C]``."""
-    inputs = jnp.split(x, len(kernels_), axis=-1)
-    outputs = [
-        kernels.conv(part, kernel.astype(x.dtype))
-        for part, kernel in zip(inputs, kernels_, strict=True)
-    ]
-    return jnp.concatenate(outputs, axis=-1)
-
-
 def _separable(window: int, dilation: int, repeats: int) -> Operation:
     """(ReLU, depthwise, pointwise, norm) x repeats; only the first has the stride."""
 
@@ -105,19 +95,17 @@ def _separable(window: int, dilation: int, repeats: int) -> Operation:
         return shapes
 
     def apply(params, norm, x, stride, weight):
-        edges = len(params["depthwise0"])
+        x = x[..., None, :]  # the first convolution's input is shared by the edges
         for i in range(repeats):
-            kernel = kernels.separable_kernel(
-                params[f"depthwise{i}"], params[f"pointwise{i}"]
+            depthwise = params[f"depthwise{i}"].astype(x.dtype)
+            pointwise = params[f"pointwise{i}"].astype(x.dtype)
+            y = kernels.separable(
+                nn.relu(x), depthwise, pointwise, stride if i == 0 else 1, dilation
             )
-            x = nn.relu(x)
-            y = (
-                _shared_conv(x, kernel, stride, dilation)
-                if i == 0
-                else _own_conv(x, kernel)
-            )
-            x = norm(f"norm{i}", y, weight if i == repeats - 1 else None)
-        return _per_edge(x, edges)
+            flat = y.reshape(*y.shape[:3], -1)
+            flat = norm(f"norm{i}", flat, weight if i == repeats - 1 else None)
+            x = flat.reshape(y.shape)
+        return x
 
     names = tuple(f"norm{i}" for i in range(repeats))
     return Operation(parameters, lambda stride: names, apply)

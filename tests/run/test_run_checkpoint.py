@@ -167,6 +167,14 @@ def test_a_flipped_bit_in_any_file_is_found(tmp_path):
     assert checkpoints.latest(shape).step == 4
 
 
+def test_an_edited_description_is_found(tmp_path):
+    checkpoints, shape = make(tmp_path, 4)
+    path = tmp_path / "4" / "jnas.json"
+    path.write_text(path.read_text().replace('"seconds": 0.5', '"seconds": 0.6'))
+    with pytest.raises(JnasError, match=r"the checksum of jnas\.json does not match"):
+        checkpoints.latest(shape)
+
+
 def test_other_state(tmp_path):
     checkpoints, shape = make(tmp_path, 4)
     for other in (

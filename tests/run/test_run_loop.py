@@ -248,12 +248,25 @@ def test_without_workdir_no_files(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_python_numbers_as_state():
-    def step_fn(state, train_batch, val_batch):
-        return {"x": state["x"] * 2}, {"train_loss": state["x"]}
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_python_numbers_as_state(tmp_path, chunk):
+    traces = []
 
-    result = run(epochs=2, step_fn=step_fn, init_fn=lambda key: {"x": 1.0})
-    assert float(result.state["x"]) == 2.0**12
+    def step_fn(state, train_batch, val_batch):
+        traces.append(1)
+        weak = jnp.where(state["y"] > 0, 1.0, 2.0)
+        return {"x": weak, "y": state["y"] * 2}, {"train_loss": weak}
+
+    def crash(info):
+        if info.epoch == 2:
+            raise RuntimeError
+
+    options = {"step_fn": step_fn, "init_fn": lambda key: {"x": 0.0, "y": 1.0}}
+    options |= {"epochs": 2, "workdir": tmp_path, "chunk": chunk}
+    with pytest.raises(RuntimeError):
+        run(on_epoch=crash, **options)
+    assert float(run(**options).state["y"]) == 2.0**12
+    assert len(traces) == 1
 
 
 def returning(change):

@@ -9,6 +9,8 @@ Keys of the dicts: ``(cell, edge, operation, name)`` for the weights of an opera
 e.g. ``("cell_0", 3, "sep_conv_3x3", "depthwise0")``, else the path in the tree.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,58 +65,61 @@ def moments(x):
     return jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
 
 
-class Norms:
-    """Batch normalisations of one pass: normalises and keeps the updated statistics."""
-
-    def __init__(self, statistics, batch):
-        self.old, self.batch, self.new = statistics, batch, {}
-
-    def __call__(self, key, x):
-        if not self.batch:
-            return normalise(x, *self.old[key])
-        mean, variance = moments(x)
-        count = x.shape[0] * x.shape[1] * x.shape[2]
-        old_mean, old_variance = self.old[key]
-        self.new[key] = (
-            0.9 * old_mean + 0.1 * mean,
-            0.9 * old_variance + 0.1 * variance * count / (count - 1),
-        )
-        return normalise(x, mean, variance)
-
-    def affine(self, values, key, x):
-        scale, shift = values[*key, "scale"], values[*key, "bias"]
-        return self(key, x) * scale.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1)
+def updated(old, mean, variance, count):
+    """Running statistics after a batch: a tenth of the new, unbiased variance."""
+    return (
+        0.9 * old[0] + 0.1 * mean,
+        0.9 * old[1] + 0.1 * variance * count / (count - 1),
+    )
 
 
-def _halve(x, even, odd):
+def batch_norm(x, old, batch):
+    """``(normalised, updated statistics)`` by the batch's or by running statistics."""
+    if not batch:
+        return normalise(x, *old), old
+    mean, variance = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
+    count = x.shape[0] * x.shape[1] * x.shape[2]
+    return normalise(x, mean, variance), updated(old, mean, variance, count)
+
+
+def halve(x, even, odd):
     """Factorized reduction: two 1x1 convolutions of stride 2, one pixel apart."""
     return jnp.concatenate([pointwise(x, even, 2), pointwise(x[:, 1:, 1:], odd, 2)], -1)
 
 
-def operate(operation, weights, norm, x, stride, pool_norm):
-    """One candidate operation of one edge.
+@partial(jax.jit, static_argnames=("operation", "stride", "pool_norm", "batch"))
+def operate(operation, weights, statistics, x, stride, pool_norm, batch):
+    """One candidate operation of one edge: ``(result, updated statistics)``.
 
-    ``weights`` are this edge's; ``norm(name, y)`` normalises.
+    Compiled by itself: there are hundreds, of few shapes.
     """
+    new = {}
+
+    def norm(name, y):
+        y, new[name] = batch_norm(y, statistics[name], batch)
+        return y
+
+    kind, window = operation.split("_")[0], operation.split("_")[-1]
     if operation == "none":
-        return jnp.zeros_like(x[:, ::stride, ::stride])
-    if operation == "skip_connect":
-        if stride == 1:
-            return x
-        return norm("norm", _halve(jax.nn.relu(x), weights["even"], weights["odd"]))
-    if operation in POOLS:
-        y = (max_pool if operation == "max_pool_3x3" else avg_pool)(x, stride)
-        return norm("norm", y) if pool_norm else y
-    if operation.startswith("nor_conv"):
-        y = conv(jax.nn.relu(x), weights["kernel"], stride)
-        return norm("norm", y + weights["bias"].reshape(1, 1, 1, -1))
-    kind = operation.split("_")[0]
-    dilation, repeats = {"sep": (1, 2), "dil": (2, 1)}[kind]
-    for i in range(repeats):
-        y = jax.nn.relu(x)
-        y = depthwise(y, weights[f"depthwise{i}"], stride if i == 0 else 1, dilation)
-        x = norm(f"norm{i}", pointwise(y, weights[f"pointwise{i}"]))
-    return x
+        x = jnp.zeros_like(x[:, ::stride, ::stride])
+    elif operation == "skip_connect":
+        if stride == 2:
+            x = norm("norm", halve(jax.nn.relu(x), weights["even"], weights["odd"]))
+    elif operation in POOLS:
+        x = (max_pool if operation == "max_pool_3x3" else avg_pool)(x, stride)
+        x = norm("norm", x) if pool_norm else x
+    elif kind == "nor":
+        x = conv(jax.nn.relu(x), weights["kernel"], stride)
+        x = norm("norm", x + weights["bias"].reshape(1, 1, 1, -1))
+    else:
+        dilation, repeats = {"sep": (1, 2), "dil": (2, 1)}[kind]
+        for i in range(repeats):
+            kernel = weights[f"depthwise{i}"]
+            assert kernel.shape[:2] == tuple(map(int, window.split("x")))
+            x = jax.nn.relu(x)
+            x = depthwise(x, kernel, stride if i == 0 else 1, dilation)
+            x = norm(f"norm{i}", pointwise(x, weights[f"pointwise{i}"]))
+    return x, new
 
 
 def mixture_terms(group, rows):
@@ -130,120 +135,125 @@ def genotype_terms(group, cell):
         yield group.edges.index((source, target)), operation, None
 
 
-def _cell(name, group, terms, values, norms, inputs, reduction, pool_norm):
-    def own(edge, operation):
-        return {k[3]: v for k, v in values.items() if k[:3] == (name, edge, operation)}
+class Pass:
+    """One evaluation: the weights, the old statistics and the updated ones."""
 
-    terms = list(terms)
-    states = list(inputs)
-    for node in sorted({target for _, target in group.edges}):
-        total = None
-        for edge, operation, weight in terms:
-            source, target = group.edges[edge]
-            if target != node:
-                continue
-            stride = 2 if reduction and source < group.inputs else 1
+    def __init__(self, values, statistics, batch):
+        self.values, self.old, self.batch = values, statistics, batch
+        self.new = {}
 
-            def norm(which, y, edge=edge, operation=operation):
-                return norms((name, edge, operation, which), y)
+    def norm(self, key, x):
+        x, self.new[key] = batch_norm(x, self.old[key], self.batch)
+        return x
 
-            y = operate(
-                operation,
-                own(edge, operation),
-                norm,
-                states[source],
-                stride,
-                pool_norm,
-            )
-            y = y if weight is None else weight * y
-            total = y if total is None else total + y
-        states.append(total)
-    return jnp.concatenate([states[s] for s in group.concat], -1)
+    def affine_norm(self, key, x):
+        scale, shift = self.values[*key, "scale"], self.values[*key, "bias"]
+        return self.norm(key, x) * scale.reshape(1, 1, 1, -1) + shift.reshape(
+            1, 1, 1, -1
+        )
 
+    def edge(self, key, operation, x, stride, pool_norm):
+        def own(entries):
+            return {k[3]: v for k, v in entries.items() if k[:3] == (*key, operation)}
 
-def _classify(values, x):
-    pooled = jnp.mean(x, (1, 2))
-    bias = values["skeleton", "classifier", "bias"]
-    return pooled @ values["skeleton", "classifier", "kernel"] + bias[None]
+        weights, old = own(self.values), own(self.old)
+        y, new = operate(operation, weights, old, x, stride, pool_norm, self.batch)
+        self.new |= {(*key, operation, name): v for name, v in new.items()}
+        return y
+
+    def cell(self, name, group, terms, inputs, reduction, pool_norm):
+        """``terms``: which candidates take part, ``(edge, operation, weight)``."""
+        terms = list(terms)
+        states = list(inputs)
+        for node in sorted({target for _, target in group.edges}):
+            total = 0
+            for edge, operation, weight in terms:
+                source, target = group.edges[edge]
+                if target == node:
+                    stride = 2 if reduction and source < group.inputs else 1
+                    x = states[source]
+                    y = self.edge((name, edge), operation, x, stride, pool_norm)
+                    total = total + (y if weight is None else weight * y)
+            states.append(total)
+        return jnp.concatenate([states[s] for s in group.concat], -1)
+
+    def classify(self, x):
+        pooled = jnp.mean(x, (1, 2))
+        kernel = self.values["skeleton", "classifier", "kernel"]
+        return pooled @ kernel + self.values["skeleton", "classifier", "bias"][None]
 
 
 def darts_kinds(cells):
-    return ["reduce" if p in (cells // 3, 2 * cells // 3) else "normal" for p in range(cells)]
+    """The group of each cell: reductions at 1/3 and 2/3."""
+    reductions = (cells // 3, 2 * cells // 3)
+    return ["reduce" if p in reductions else "normal" for p in range(cells)]
 
 
 def darts(space, cells, values, statistics, images, terms, batch=True):
-    """DARTS' search network; ``terms(kind, index in kind)`` of each cell.
+    """DARTS' search network: ``(logits, updated statistics)``.
 
-    Returns ``(logits, updated statistics)``.
+    Args:
+      space: groups "normal" and "reduce".
+      cells: how many.
+      values: weights as from `unstack`.
+      statistics: running statistics as from `unstack_statistics`.
+      images: ``[B, H, W, C]``.
+      terms: ``(kind, index in its kind) -> (edge, operation, weight)...`` of a cell.
+      batch: normalise by the batch's statistics.
     """
-    norms = Norms(statistics, batch)
+    run = Pass(values, statistics, batch)
 
-    def preprocess(which, position, x, halve):
+    def preprocess(which, position, x, halved):
         key = ("skeleton", f"preprocess{which}_{position}")
         x = jax.nn.relu(x)
-        if halve:
-            x = _halve(x, values[*key, "even"], values[*key, "odd"])
+        if halved:
+            x = halve(x, values[*key, "even"], values[*key, "odd"])
         else:
             x = conv(x, values[*key, "conv", "kernel"])
-        return norms((*key, "norm"), x)
+        return run.norm((*key, "norm"), x)
 
     x = conv(images, values["skeleton", "stem_conv", "kernel"])
-    earlier = last = norms.affine(values, ("skeleton", "stem_norm"), x)
+    earlier = last = run.affine_norm(("skeleton", "stem_norm"), x)
     kinds = darts_kinds(cells)
     for position, kind in enumerate(kinds):
-        halve = position > 0 and kinds[position - 1] == "reduce"
+        after_reduction = position > 0 and kinds[position - 1] == "reduce"
         inputs = [
-            preprocess(0, position, earlier, halve),
+            preprocess(0, position, earlier, after_reduction),
             preprocess(1, position, last, False),
         ]
-        earlier, last = last, _cell(
-            f"cell_{position}",
-            space.group(kind),
-            terms(kind, kinds[:position].count(kind)),
-            values,
-            norms,
-            inputs,
-            kind == "reduce",
-            pool_norm=True,
-        )
-    return _classify(values, last), norms.new
+        group, own = space.group(kind), terms(kind, kinds[:position].count(kind))
+        name, reduction = f"cell_{position}", kind == "reduce"
+        earlier, last = last, run.cell(name, group, own, inputs, reduction, True)
+    return run.classify(last), run.new
 
 
 def nasbench201(space, cells_per_stage, values, statistics, images, terms, batch=True):
     """NAS-Bench-201's search network; arguments and result as in `darts`."""
-    norms = Norms(statistics, batch)
+    run = Pass(values, statistics, batch)
     (group,) = space.groups
 
     def relu_conv_norm(key, x, stride):
         x = conv(jax.nn.relu(x), values[*key, "conv", "kernel"], stride)
-        return norms.affine(values, (*key, "norm"), x)
+        return run.affine_norm((*key, "norm"), x)
 
     x = conv(images, values["skeleton", "stem_conv", "kernel"])
-    x = norms.affine(values, ("skeleton", "stem_norm"), x)
+    x = run.affine_norm(("skeleton", "stem_norm"), x)
     position = 0
     for stage in range(3):
         if stage:
             key = ("skeleton", f"reduction_{stage}")
             y = relu_conv_norm((*key, "conv_a"), x, 2)
             y = relu_conv_norm((*key, "conv_b"), y, 1)
-            zero = np.zeros((), x.dtype)
-            window = (1, 2, 2, 1)
+            zero, window = np.zeros((), x.dtype), (1, 2, 2, 1)
             pooled = lax.reduce_window(x, zero, lax.add, window, window, "VALID") / 4
             x = y + conv(pooled, values[*key, "shortcut", "kernel"])
         for _ in range(cells_per_stage):
-            x = _cell(
-                f"cell_{position}",
-                group,
-                terms(group.name, position),
-                values,
-                norms,
-                [x],
-                False,
-                pool_norm=False,
-            )
+            own = terms(group.name, position)
+            x = run.cell(f"cell_{position}", group, own, [x], False, False)
             position += 1
-    x = jax.nn.relu(norms.affine(values, ("skeleton", "last_norm"), x))
-    return _classify(values, x), norms.new
+    return run.classify(
+        jax.nn.relu(run.affine_norm(("skeleton", "last_norm"), x))
+    ), run.new
 
 
 def cross_entropy(logits, labels):
@@ -307,4 +317,8 @@ def unstack_statistics(space, kinds, batch_stats):
         norm, half = name.rsplit("_", 1)
         for row, edge in zip(rows, edges, strict=True):
             halves[cell, edge, operation, norm, half] = leaf[row]
-    return {k[:-1]: (v, halves[*k[:-1], "var"]) for k, v in halves.items() if k[-1] == "mean"}
+    return {
+        k[:-1]: (v, halves[*k[:-1], "var"])
+        for k, v in halves.items()
+        if k[-1] == "mean"
+    }
