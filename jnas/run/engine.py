@@ -71,6 +71,7 @@ class Engine:
         watch: tuple[str, ...] = (),
         epoch_metrics: Callable[[Any], Mapping[str, Any]] | None = None,
         on_epoch: Callable[[EpochInfo], str | None] | None = None,
+        between_epochs: Callable[[Any, int], tuple[Any, bool]] | None = None,
         save_every_epochs: int = 1,
         save_every_seconds: float = 60.0,
         images_per_step: int = 0,
@@ -85,6 +86,7 @@ class Engine:
         self._watch = watch
         self._epoch_metrics = epoch_metrics
         self._on_epoch = on_epoch
+        self._between_epochs = between_epochs
         self._save_every_epochs = save_every_epochs
         self._save_every_seconds = save_every_seconds
         self._images_per_step = images_per_step
@@ -311,6 +313,9 @@ class Engine:
                     "nothing to go on"
                 )
             self.stopped = answer == "stop"
+        if self._between_epochs is not None:
+            self.state, stop = self._between_epochs(self.state, epoch)
+            self.stopped = self.stopped or stop
         self._sums = self._program.zeros(self._names)
         self._spent = 0.0
         self._restart_clock()

@@ -53,6 +53,7 @@ def loop(
     label: str = "search",
     epoch_metrics: Callable[[Any], Mapping[str, Any]] | None = None,
     on_epoch: Callable[[EpochInfo], str | None] | None = None,
+    between_epochs: Callable[[Any, int], tuple[Any, bool]] | None = None,
     watch: tuple[str, ...] = ("train_loss", "val_loss"),
     save_every_epochs: int = 1,
     save_every_seconds: float = 60.0,
@@ -83,6 +84,8 @@ def loop(
         an epoch; called on the host.
       on_epoch: called after each epoch; returns "stop" to end the run, which is then
         complete.
+      between_epochs: ``(state, epoch) -> (state, stop)``, called after `on_epoch`; it
+        may change the state (not its structure).
       watch: the metrics that must be finite; those that a step lacks are skipped.
       save_every_epochs: epochs from checkpoint to checkpoint; the last is always saved.
       save_every_seconds: a checkpoint is saved, too, when the last is older than this
@@ -135,6 +138,7 @@ def loop(
         watch=watch,
         epoch_metrics=epoch_metrics,
         on_epoch=on_epoch,
+        between_epochs=between_epochs,
         save_every_epochs=save_every_epochs,
         save_every_seconds=save_every_seconds,
         images_per_step=images_per_step,

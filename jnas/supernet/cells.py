@@ -222,7 +222,8 @@ class MixedCell(nn.Module):
                         candidate = candidate.clone(parent=self, name=label)
                     outputs.append(operations.call_candidate(candidate, x, train))
                 y = jnp.stack(outputs, axis=-2)
-                parts.append(y * rows[:, index, None].astype(y.dtype))
+                weight = rows[:, index].reshape(1, 1, 1, -1, 1)
+                parts.append(y * weight.astype(y.dtype))
             # Summed and materialised before it is split over the target nodes, so that
             # the gradient of all operations is one array, too.
             total = lax.optimization_barrier(sum(parts[1:], parts[0]))

@@ -33,7 +33,7 @@ __all__ = [
     "max_pool",
     "normalise",
     "per_channel",
-    "separable_kernel",
+    "separable",
 ]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -206,8 +206,9 @@ def separable(
 
 def _shifted_products(x, depthwise, stride, dilation):
     views = _windows(x, depthwise.shape[1:3], stride, dilation)
-    taps = depthwise.reshape(len(depthwise), -1, depthwise.shape[-1])
-    return sum(view * taps[:, k] for k, view in enumerate(views))
+    edges, channels = len(depthwise), depthwise.shape[-1]
+    taps = depthwise.reshape(1, 1, 1, edges, -1, channels)
+    return sum(view * taps[..., k, :] for k, view in enumerate(views))
 
 
 def _pointwise(h, blocks):

@@ -1,0 +1,200 @@
+"""`search`: runs a differentiable search on a dataset, with checkpoints and resume."""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jnas import data as datasets
+from jnas import search as searches
+from jnas.errors import JnasError
+from jnas.regularizers import base as regularizers
+from jnas.run.loop import EpochInfo, loop
+from jnas.spaces import Genotype
+
+__all__ = ["SearchResult", "search"]
+
+_SKIPS = ("skip_connect", "skip", "identity")
+
+
+class SearchResult(NamedTuple):
+    """What a search gives back.
+
+    Attributes:
+      genotype: derived from the final state.
+      state: the final state.
+      history: one dict of metrics an epoch, the rows of ``metrics.jsonl``.
+      seconds: wall time of all epochs.
+      resumed_from: the step of the checkpoint it went on from, or None.
+      stopped: whether it ended early on purpose.
+    """
+
+    genotype: Genotype
+    state: searches.SearchState
+    history: list[dict[str, Any]]
+    seconds: float
+    resumed_from: int | None
+    stopped: bool
+
+
+def _check_plan(config: dict[str, Any], **given: int) -> None:
+    """Schedules were made for a length; another one would silently bend them."""
+    for name, value in given.items():
+        planned = config.get(name)
+        if planned is not None and planned != value:
+            raise JnasError(
+                f"{name} is {value} here but the search was composed for {planned}: "
+                f"pass {name}={value} to the preset"
+            )
+
+
+def _check_fit(search: searches.Search, data: datasets.Dataset) -> None:
+    classes = (search.supernet.config or {}).get("num_classes")
+    if classes is not None and classes != data.num_classes:
+        raise JnasError(
+            f"the supernet has {classes} outputs but {data.name!r} has "
+            f"{data.num_classes} classes: build it with num_classes="
+            f"{data.num_classes}"
+        )
+
+
+def search(
+    search: searches.Search,
+    data: datasets.Dataset,
+    *,
+    epochs: int,
+    batch_size: int = 64,
+    seed: int = 0,
+    workdir: str | os.PathLike[str] | None = None,
+    on_epoch: Callable[[EpochInfo], str | None] | None = None,
+    chunk: int | None = None,
+    save_every_epochs: int = 1,
+    progress: bool = True,
+) -> SearchResult:
+    """Searches on the train and validation halves of a dataset.
+
+    The weights learn from ``data.train``, the architecture from ``data.validation``;
+    the test split is never touched. The same call again goes on from the last
+    checkpoint in ``workdir``, and ends in the same bits (same backend and chunk).
+
+    Args:
+      search: the search, e.g. of `jnas.presets`.
+      data: the dataset.
+      epochs: how many.
+      batch_size: of both batches.
+      seed: of the initial state and the order of the data.
+      workdir: folder of checkpoints, metrics and configuration; None writes nothing.
+      on_epoch: called after each epoch; "stop" ends the search.
+      chunk: steps per dispatch; None chooses by the backend.
+      save_every_epochs: checkpoints; long epochs are saved in between, too.
+      progress: whether to show how it goes.
+
+    Returns:
+      The result.
+
+    Raises:
+      JnasError: the parts don't fit each other, the workdir belongs to another run, a
+        loss is not finite, ...
+      jnas.run.Interrupted: a signal stopped it; what was reached is saved.
+
+    Example:
+      >>> import jnas
+      >>> data = jnas.data.load("digits")
+      >>> method = jnas.presets.darts(
+      ...     jnas.spaces.nasbench201(), channels=2, cells_per_stage=1,
+      ...     epochs=1, steps_per_epoch=12)
+      >>> search(method, data, epochs=2, progress=False)
+      Traceback (most recent call last):
+        ...
+      jnas.errors.JnasError: epochs is 2 here but the search was composed for 1: \
+pass epochs=2 to the preset
+    """
+    _check_fit(search, data)
+    feed = datasets.feed(
+        data.train,
+        data.validation,
+        batch_size=batch_size,
+        mean=data.mean,
+        std=data.std,
+        augment=data.augment,
+    )
+    _check_plan(search.config, epochs=epochs, steps_per_epoch=feed.steps_per_epoch)
+    example = jax.ShapeDtypeStruct((batch_size, *data.image_shape), feed.dtype)
+
+    def epoch_metrics(state: searches.SearchState) -> dict[str, Any]:
+        genotype = search.derive(state)
+        names = [e.operation for _, cell in genotype.cells for e in cell.edges]
+        mixed = search.probabilities(state.arch)
+        return {
+            "genotype": str(genotype),
+            "derived_skip_share": sum(n in _SKIPS for n in names) / len(names),
+            "probabilities": {
+                group: np.round(np.asarray(weights, np.float64), 5).tolist()
+                for group, weights in mixed.weights.items()
+            },
+        }
+
+    result = loop(
+        search.step,
+        functools.partial(search.init, inputs=example),
+        feed,
+        epochs=epochs,
+        steps_per_epoch=feed.steps_per_epoch,
+        seed=seed,
+        workdir=workdir,
+        config={
+            "search": search.config,
+            "data": {"name": data.name, "fingerprint": data.fingerprint()},
+            "batch_size": batch_size,
+        },
+        chunk=chunk,
+        label="search",
+        epoch_metrics=epoch_metrics,
+        on_epoch=on_epoch,
+        between_epochs=_regularizer_hook(search, data, batch_size),
+        save_every_epochs=save_every_epochs,
+        progress=progress,
+        images_per_step=2 * batch_size,
+    )
+    return SearchResult(
+        search.derive(result.state),
+        result.state,
+        result.history,
+        result.seconds,
+        result.resumed_from,
+        result.stopped,
+    )
+
+
+def _regularizer_hook(search, data, batch_size):
+    """The regularizer's ``epoch_end`` as a hook of the loop, or None if it has none."""
+    hook = search.regularizer.epoch_end
+    if hook is regularizers.Regularizer().epoch_end:
+        return None
+    measure = jax.jit(search.evaluate)
+
+    def between_epochs(state, epoch):
+        def evaluate(mixed):
+            totals: dict[str, float] = {}
+            count = len(data.validation) // batch_size
+            batches = datasets.batches(data.validation, batch_size, data.mean, data.std)
+            # Full batches only: batch statistics need equal sizes.
+            for _, batch in zip(range(count), batches, strict=False):
+                loss, metrics = measure(state, mixed, batch)
+                for name, value in {"loss": loss, **metrics}.items():
+                    totals[name] = totals.get(name, 0.0) + float(value) / count
+            return totals
+
+        own, action = hook(
+            state.regularizer_state,
+            arch=state.arch,
+            diagnostics=None,
+            evaluate=evaluate,
+            epoch=epoch,
+        )
+        return state._replace(regularizer_state=own), action.stop
+
+    return between_epochs

@@ -1,0 +1,358 @@
+"""The shipped search networks against a plain evaluation per edge and operation.
+
+The comparisons compile with few compiler optimizations: what is tested is the
+mathematics, and the compilation is most of their time.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from jnas import spaces, supernet
+from jnas.mixture import Mixture, from_genotype
+
+COMPILE_FAST = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+# Relative to the largest value of each array; float32 rounding reaches 1e-5 here.
+TOLERANCE = {jnp.float64: 1e-10, jnp.float32: 1e-4}
+LABELS = np.array([3, 1, 0, 7, 1])
+
+
+def jit(function):
+    return jax.jit(function, compiler_options=COMPILE_FAST)
+
+
+def small_darts():
+    """DARTS with one node per cell: all operations, strides and preprocessing."""
+    edges, operations = ((0, 2), (1, 2)), spaces.darts().group("normal").operations
+    groups = [spaces.Group(n, operations, edges, 2, (2,)) for n in ("normal", "reduce")]
+    return spaces.Space("small_darts", tuple(groups))
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A network with random weights, statistics and images, in both forms."""
+
+    space: spaces.Space
+    dtype: type
+    channels: int
+
+    @functools.cached_property
+    def is_darts(self):
+        return self.space.names == ("normal", "reduce")
+
+    @functools.cached_property
+    def kinds(self):
+        return reference.darts_kinds(3) if self.is_darts else ["cell"] * 3
+
+    @functools.cached_property
+    def net(self):
+        size = {"cells": 3} if self.is_darts else {"cells_per_stage": 1}
+        return supernet.build(
+            self.space, channels=self.channels, dtype=self.dtype, **size
+        )
+
+    @functools.cached_property
+    def images(self):
+        return self.random(np.random.default_rng(1), (len(LABELS), 8, 8, 3))
+
+    @functools.cached_property
+    def variables(self):
+        rng = np.random.default_rng(2)
+        like = jax.ShapeDtypeStruct(self.images.shape, self.dtype)
+        shapes = jax.eval_shape(self.net.init, jax.random.key(0), like)
+
+        def fill(path, leaf):
+            assert leaf.dtype == self.dtype
+            value = self.random(rng, leaf.shape)
+            # Positive running variances; the pools' share one per state.
+            is_variance = str(path[-1].key).endswith("var")
+            return abs(value) + 0.5 if is_variance else value
+
+        return jax.tree_util.tree_map_with_path(fill, shapes)
+
+    def random(self, rng, shape):
+        return jnp.asarray(rng.normal(0, 0.7, shape), self.dtype)
+
+    def mixture_weights(self, cells=None, seed=3):
+        rng = np.random.default_rng(seed)
+        return {
+            g.name: jnp.asarray(
+                rng.uniform(
+                    0.1,
+                    1,
+                    (
+                        *([cells[g.name]] if cells else []),
+                        g.num_edges,
+                        g.num_operations,
+                    ),
+                ),
+                self.dtype,
+            )
+            for g in self.space.groups
+        }
+
+    @functools.cached_property
+    def values(self):
+        return reference.unstack(self.space, self.kinds, self.variables.weights)
+
+    def statistics(self, model_state):
+        tree = model_state["batch_stats"]
+        return reference.unstack_statistics(self.space, self.kinds, tree)
+
+    def shipped(self, weights, mixture, images, statistics="batch"):
+        state = self.variables.model_state
+        logits, state = self.net.apply(
+            weights, state, mixture, images, train=True, statistics=statistics
+        )
+        loss = reference.cross_entropy(logits, LABELS)
+        return loss, (logits, self.statistics(state))
+
+    def plain(self, values, rows, images, statistics="batch", genotype=None):
+        """``rows``: ``{group: [E, O] or [cells, E, O]}``."""
+        old = self.statistics(self.variables.model_state)
+
+        def terms(kind, index):
+            group = self.space.group(kind)
+            if genotype is not None:
+                return reference.genotype_terms(group, genotype[kind])
+            own = rows[kind]
+            return reference.mixture_terms(group, own[index] if own.ndim == 3 else own)
+
+        network = reference.darts if self.is_darts else reference.nasbench201
+        size = 3 if self.is_darts else 1
+        logits, new = network(
+            self.space, size, values, old, images, terms, statistics == "batch"
+        )
+        return reference.cross_entropy(logits, LABELS), (logits, new)
+
+
+@functools.cache
+def make_case(name, dtype):
+    make, channels = {
+        "nasbench201": (spaces.nasbench201, 4),
+        "darts": (spaces.darts, 2),
+        "small_darts": (small_darts, 2),
+    }[name]
+    return Case(make(), dtype, channels)
+
+
+def assert_close(got, expected, tolerance, name="", floor=0.0):
+    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    assert got.shape == expected.shape, name
+    scale = max(np.abs(expected).max(), floor)
+    assert np.abs(got - expected).max() <= tolerance * scale, name
+
+
+def assert_dicts_close(got, expected, tolerance, floor=0.0):
+    assert set(got) == set(expected)
+    for key, value in expected.items():
+        assert_close(got[key], value, tolerance, key, floor)
+
+
+def split_statistics(statistics):
+    return {(*k, i): pair[i] for k, pair in statistics.items() for i in (0, 1)}
+
+
+def gradients(name, dtype):
+    """Everything of one training pass: (shipped, plain) as dicts of numpy arrays."""
+    with jax.enable_x64(dtype == jnp.float64):
+        case = make_case(name, dtype)
+
+        def collect(out, unstack):
+            (_, (logits, statistics)), (weights, rows, images) = out
+            return jax.device_get(
+                {
+                    "logits": logits,
+                    "statistics": split_statistics(statistics),
+                    "weights": unstack(weights),
+                    "mixture": rows,
+                    "images": images,
+                }
+            )
+
+        def shipped(weights, rows, images):
+            return case.shipped(weights, Mixture(rows), images)
+
+        rows = case.mixture_weights()
+        differentiate = functools.partial(
+            jax.value_and_grad, argnums=(0, 1, 2), has_aux=True
+        )
+        ours = jit(differentiate(shipped))(case.variables.weights, rows, case.images)
+        plain = differentiate(case.plain)(case.values, rows, case.images)
+        flat = functools.partial(reference.unstack, case.space, case.kinds)
+        return collect(ours, flat), collect(plain, lambda values: values)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("nasbench201", jnp.float64),
+        ("nasbench201", jnp.float32),
+        ("small_darts", jnp.float64),
+        pytest.param(("small_darts", jnp.float32), marks=pytest.mark.slow),
+        pytest.param(("darts", jnp.float64), marks=pytest.mark.slow),
+        pytest.param(("darts", jnp.float32), marks=pytest.mark.slow),
+    ],
+    ids=lambda p: f"{p[0]}-{p[1].__name__}",
+)
+def passes(request):
+    """One training pass of both forms, and the tolerance."""
+    return *gradients(*request.param), TOLERANCE[request.param[1]]
+
+
+def test_logits_agree(passes):
+    shipped, plain, tolerance = passes
+    assert_close(shipped["logits"], plain["logits"], tolerance)
+
+
+def test_updated_running_statistics_agree(passes):
+    shipped, plain, tolerance = passes
+    assert_dicts_close(shipped["statistics"], plain["statistics"], tolerance)
+
+
+def test_gradients_of_all_weights_agree(passes):
+    shipped, plain, tolerance = passes
+
+    # Exactly zero, up to rounding: a bias that the batch norm takes away again.
+    def is_zero(key):
+        return len(key) == 4 and key[0] != "skeleton" and key[3] == "bias"
+
+    for key in filter(is_zero, plain["weights"]):
+        assert np.abs(shipped["weights"][key]).max() <= tolerance, key
+        assert np.abs(plain["weights"][key]).max() <= tolerance, key
+    kept = [
+        {k: v for k, v in side["weights"].items() if not is_zero(k)}
+        for side in (shipped, plain)
+    ]
+    assert_dicts_close(*kept, tolerance)
+
+
+def test_gradients_of_the_mixture_and_of_the_images_agree(passes):
+    shipped, plain, tolerance = passes
+    assert_dicts_close(shipped["mixture"], plain["mixture"], tolerance)
+    assert_close(shipped["images"], plain["images"], tolerance)
+
+
+def test_third_derivatives_agree(x64):
+    """``grad(jvp(grad))``, which the Hessian-norm regularizer needs."""
+    case = make_case("nasbench201", jnp.float64)
+    rows, direction = case.mixture_weights(), case.mixture_weights(seed=4)
+
+    def third(loss):
+        def slope(rows):
+            _, tangent = jax.jvp(jax.grad(loss), (rows,), (direction,))
+            return sum(jnp.sum(jnp.square(t)) for t in tangent.values())
+
+        return jit(jax.value_and_grad(slope))(rows)
+
+    value, got = third(
+        lambda r: case.shipped(case.variables.weights, Mixture(r), case.images)[0]
+    )
+    plain_value, expected = third(lambda r: case.plain(case.values, r, case.images)[0])
+    assert_close(value, plain_value, 1e-7)
+    assert_dicts_close(got, expected, 1e-7)
+
+
+def random_parts(case):
+    rng = np.random.default_rng(5)
+    edges = {
+        g.name: jnp.asarray(rng.uniform(0.2, 2, g.num_edges)) for g in case.space.groups
+    }
+    active = {
+        g.name: jnp.asarray(
+            [rng.permutation(g.num_operations)[:2] for _ in range(g.num_edges)],
+            jnp.int32,
+        )
+        for g in case.space.groups
+    }
+    return edges, active
+
+
+def plain_rows(weights, edges, active, cells):
+    """The rule of a mixture in loops: weights x edges, 0 where not active."""
+    result = {}
+    for name, own in weights.items():
+        own = np.asarray(own)
+        own = own if own.ndim == 3 else np.stack([own] * cells[name])
+        rows = np.zeros_like(own)
+        for cell, edge, operation in np.ndindex(*own.shape):
+            if active is None or operation in np.asarray(active[name])[edge]:
+                factor = 1 if edges is None else float(edges[name][edge])
+                rows[cell, edge, operation] = own[cell, edge, operation] * factor
+        result[name] = jnp.asarray(rows)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("per_cell", "with_edges", "with_active"),
+    [
+        (True, False, False),
+        (False, True, False),
+        (False, False, True),
+        (True, True, True),
+    ],
+)
+@pytest.mark.parametrize("statistics", ["batch"])
+def test_every_form_of_a_mixture(x64, per_cell, with_edges, with_active, statistics):
+    case = make_case("nasbench201", jnp.float64)
+    edges, active = random_parts(case)
+    edges, active = edges if with_edges else None, active if with_active else None
+    weights = case.mixture_weights(case.net.cells if per_cell else None)
+    mixture = Mixture(weights, edges=edges, active=active)
+    evaluate = jit(functools.partial(case.shipped, statistics=statistics))
+    _, (logits, new) = evaluate(case.variables.weights, mixture, case.images)
+    rows = plain_rows(weights, edges, active, case.net.cells)
+    _, (expected, plain_new) = case.plain(case.values, rows, case.images, statistics)
+    assert_close(logits, expected, 1e-10)
+    assert_dicts_close(split_statistics(new), split_statistics(plain_new), 1e-10)
+
+
+@pytest.mark.parametrize("name", ["nasbench201", "small_darts"])
+def test_running_statistics_mode(x64, name):
+    case = make_case(name, jnp.float64)
+    rows = case.mixture_weights()
+    evaluate = jit(functools.partial(case.shipped, statistics="running"))
+    _, (logits, new) = evaluate(case.variables.weights, Mixture(rows), case.images)
+    _, (expected, _) = case.plain(case.values, rows, case.images, "running")
+    assert_close(logits, expected, 1e-10)
+    old = split_statistics(case.statistics(case.variables.model_state))
+    for key, value in split_statistics(new).items():
+        np.testing.assert_array_equal(value, old[key], err_msg=str(key))
+
+
+def test_the_whole_darts_network_and_a_genotype_as_a_mixture(x64):
+    """All 14 edges; the second mixture leaves only a genotype's operations."""
+    case = make_case("darts", jnp.float64)
+    evaluate = jit(case.shipped)
+    rows = case.mixture_weights()
+    _, (logits, new) = evaluate(case.variables.weights, Mixture(rows), case.images)
+    _, (expected, plain_new) = case.plain(case.values, rows, case.images)
+    assert_close(logits, expected, 1e-10)
+    assert_dicts_close(split_statistics(new), split_statistics(plain_new), 1e-10)
+
+    genotype = spaces.genotype("DARTS_V2")
+    rows = from_genotype(case.space, genotype).weights
+    rows = {name: row.astype(jnp.float64) for name, row in rows.items()}
+    _, (logits, _) = evaluate(case.variables.weights, Mixture(rows), case.images)
+    _, (expected, _) = case.plain(case.values, None, case.images, genotype=genotype)
+    assert_close(logits, expected, 1e-10)
+
+
+def test_a_genotype_of_nasbench201_as_a_mixture(x64):
+    case = make_case("nasbench201", jnp.float64)
+    genotype = spaces.Genotype.parse(
+        "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+"
+        "|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"
+    )
+    mixture = from_genotype(case.space, genotype)
+    _, (logits, _) = jit(case.shipped)(case.variables.weights, mixture, case.images)
+    _, (expected, _) = case.plain(case.values, None, case.images, genotype=genotype)
+    assert_close(logits, expected, 1e-10)
