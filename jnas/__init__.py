@@ -12,6 +12,8 @@ _ROOMS = (
     "errors",
     "mixture",
     "networks",
+    "numerics",
+    "optimizers",
     "presets",
     "regularizers",
     "relax",

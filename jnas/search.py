@@ -366,12 +366,18 @@ def differentiable(
             # A zero gradient still moves a weight under momentum and decay, so the
             # updates and the optimizer's state are held too.
             updates = jax.tree.map(lambda u, m: u * m, updates, trainable)
-            opt_state = optax.tree_map_params(
-                weight_tx,
-                lambda new, old, m: jnp.where(m > 0, new, old),
+            masks = optax.tree_map_params(
+                weight_tx.init,
+                lambda _, mask: mask,
+                opt_state,
+                trainable,
+                transform_non_params=lambda _: 1.0,
+            )
+            opt_state = jax.tree.map(
+                lambda m, new, old: jnp.where(m > 0, new, old),
+                masks,
                 opt_state,
                 state.weight_opt_state,
-                trainable,
             )
         step = state.step + 1
         state = state._replace(

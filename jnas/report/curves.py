@@ -81,7 +81,7 @@ def plot_history(
                 markersize=3,
             )
         panel.set_xlabel("epoch")
-        panel.set_ylabel(f"{name} (nats)" if name == "entropy" else name)
+        panel.set_ylabel(f"{name} (of uniform)" if name == "entropy" else name)
         panel.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
         panel.grid(color="#E4E4E4", linewidth=0.6)
         panel.set_axisbelow(True)

@@ -1,5 +1,6 @@
 """`retrain`: trains a genotype's final network from scratch, for several seeds."""
 
+import functools
 import math
 import os
 import statistics
@@ -7,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import functools
 import jax
 
 from jnas import cost, networks
@@ -54,6 +54,7 @@ def retrain(
     cells: int | None = None,
     cells_per_stage: int | None = None,
     auxiliary: bool = False,
+    label: str = "retrain",
     workdir: str | os.PathLike[str] | None = None,
     chunk: int | None = None,
     progress: bool = True,
@@ -74,6 +75,7 @@ def retrain(
       cells: of the network (DARTS-like).
       cells_per_stage: of the network (NAS-Bench-201-like).
       auxiliary: train with the auxiliary head (DARTS-like).
+      label: the name in what is shown.
       workdir: folder with one run per seed; None writes nothing.
       chunk: steps per dispatch; None chooses by the backend.
       progress: whether to show how it goes.
@@ -145,7 +147,7 @@ def retrain(
                 "batch_size": batch_size,
             },
             chunk=chunk,
-            label=f"retrain, seed {seed}",
+            label=f"{label}, seed {seed}",
             watch=("train_loss",),
             save_every_epochs=max(1, epochs // 4),
             progress=progress,

@@ -200,9 +200,10 @@ def _conv_7x1_1x7() -> Operation:
 
     def apply(params, norm, x, stride, weight):
         edges = len(params["kernel0"])
-        y = _shared_conv(nn.relu(x)[:, :, ::stride], params["kernel0"])
+        # A stride in one direction only: keep every stride-th column, then row, of the
+        # results.
+        y = _shared_conv(nn.relu(x), params["kernel0"])[:, :, ::stride]
         parts = []
-        # A stride in one direction only: keep every stride-th row of the result.
         for part, kernel in zip(
             jnp.split(y, edges, axis=-1), params["kernel1"], strict=True
         ):

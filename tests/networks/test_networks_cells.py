@@ -43,14 +43,16 @@ class PlainNorms:
         self.new = {}
 
     def __call__(self, name, y):
-        mean, var = self.stats[f"{name}_mean"], self.stats[f"{name}_var"]
+        mean, var = self.stats[name]["mean"], self.stats[name]["var"]
         if self.statistics == "batch":
             count = y.shape[0] * y.shape[1] * y.shape[2]
             new_mean, new_var = jnp.mean(y, (0, 1, 2)), jnp.var(y, (0, 1, 2))
-            self.new[f"{name}_mean"] = 0.9 * mean + 0.1 * new_mean
-            self.new[f"{name}_var"] = 0.9 * var + 0.1 * new_var * count / (count - 1)
+            self.new[name] = {
+                "mean": 0.9 * mean + 0.1 * new_mean,
+                "var": 0.9 * var + 0.1 * new_var * count / (count - 1),
+            }
             mean, var = new_mean, new_var
-        scale, bias = self.weights[f"{name}_scale"], self.weights[f"{name}_bias"]
+        scale, bias = self.weights[name]["scale"], self.weights[name]["bias"]
         mean, var, scale, bias = (v[None, None, None] for v in (mean, var, scale, bias))
         return (y - mean) / jnp.sqrt(var + 1e-5) * scale + bias
 

@@ -88,7 +88,7 @@ def test_what_is_inherited_and_what_not():
     skeleton = variables.weights["skeleton"]["classifier"]["kernel"]
     same(skeleton, start.weights["skeleton"]["classifier"]["kernel"])
     edge = variables.weights["cell_0"]["edge2_nor_conv_3x3"]
-    same(edge["norm_scale"], np.ones(4))
+    same(edge["norm"]["scale"], np.ones(4))
     jax.tree.map(same, variables.model_state, start.model_state)
 
 

@@ -1,0 +1,83 @@
+"""A registered tiny supernet: 3 edges between 3 states of feature vectors.
+
+Small enough to compile in a fraction of a second, and written by hand against the
+contract only, so that the conformance suites do not depend on the shipped networks.
+"""
+
+import jax
+import jax.numpy as jnp
+
+import jnas
+from jnas.mixture import effective_weights
+from jnas.spaces import Group, Space
+from jnas.supernet import Supernet, Variables
+
+OPERATIONS = ("none", "skip_connect", "dense")
+SPACE = Space("tiny", (Group("cell", OPERATIONS, ((0, 1), (0, 2), (1, 2)), 1, (2,)),))
+FEATURES, CLASSES = 6, 4
+
+
+def tiny_supernet(dtype=jnp.float32) -> Supernet:
+    cells = {"cell": 1}
+
+    def init(key, inputs):
+        del inputs
+        keys = jax.random.split(key)
+        weights = {
+            "dense": jax.random.normal(keys[0], (3, FEATURES, FEATURES), dtype) / 3,
+            "out": jax.random.normal(keys[1], (FEATURES, CLASSES), dtype) / 3,
+        }
+        return Variables(weights, {"batch_stats": jnp.zeros((FEATURES,), dtype)})
+
+    def apply(
+        weights,
+        model_state,
+        mixture,
+        inputs,
+        *,
+        train,
+        statistics=None,
+        rates=None,
+        key=None,
+        **context,
+    ):
+        del rates, key, context
+        w = effective_weights(mixture, SPACE, cells)["cell"][0].astype(inputs.dtype)
+        states = [inputs.reshape(inputs.shape[0], -1)[:, :FEATURES]]
+        for target in (1, 2):
+            total = jnp.zeros_like(states[0])
+            for e, (source, end) in enumerate(SPACE.groups[0].edges):
+                if end == target:
+                    x = states[source]
+                    total += w[e, 1] * x + w[e, 2] * jnp.tanh(x @ weights["dense"][e])
+            states.append(total)
+        statistics = statistics or ("batch" if train else "running")
+        mean = model_state["batch_stats"]
+        if statistics == "batch":
+            mean = 0.9 * mean + 0.1 * jnp.mean(states[-1], axis=0)
+            model_state = {"batch_stats": jax.lax.stop_gradient(mean)}
+        return states[-1] @ weights["out"], model_state
+
+    def op_sum(tree):
+        sums = jnp.sum(tree["dense"], axis=(1, 2))
+        return {"cell": jnp.zeros((1, 3, 3)).at[0, :, 2].set(sums)}
+
+    def op_mask(mask):
+        dense = mask["cell"][0, :, 2].reshape(3, 1, 1)
+        return {"dense": dense, "out": jnp.ones(())}
+
+    return Supernet(SPACE, init, apply, op_sum, op_mask, cells, config={"space": "tiny"})
+
+
+def batch(seed: int, size: int = 8, dtype=jnp.float32) -> dict:
+    keys = jax.random.split(jax.random.key(seed))
+    return {
+        "image": jax.random.normal(keys[0], (size, FEATURES), dtype),
+        "label": jax.random.randint(keys[1], (size,), 0, CLASSES),
+    }
+
+
+def tiny_search(**options) -> jnas.search.Search:
+    options.setdefault("weight_tx", jnas.optimizers.coupled_sgd(0.1))
+    options.setdefault("arch_tx", jnas.optimizers.coupled_adam(0.01))
+    return jnas.search.differentiable(tiny_supernet(), **options)
