@@ -6,6 +6,7 @@ needs no extra argument and works under Linen's own transformations.
 
 import contextlib
 import contextvars
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -48,6 +49,10 @@ def _is_factory(candidate: Callable[..., Any]) -> bool:
     return True
 
 
+def _given(module: nn.Module) -> nn.Module:
+    return module
+
+
 class _Candidate(nn.Module):
     """One candidate; whatever it builds is named below it."""
 
@@ -55,9 +60,13 @@ class _Candidate(nn.Module):
 
     @nn.compact
     def __call__(self, *args, **kwargs):
-        candidate = self.build
-        if not isinstance(candidate, nn.Module) and _is_factory(candidate):
-            candidate = candidate()
+        candidate = self.build() if _is_factory(self.build) else self.build
+        if isinstance(candidate, nn.Module):
+            # Its parts may have been made in the caller's module and would belong to
+            # it; copies without names or parents belong here.
+            candidate = candidate.clone(
+                parent=self, name="module", _deep_clone=True, _reset_names=True
+            )
         target = candidate.__call__ if isinstance(candidate, nn.Module) else candidate
         known = _parameters(target)
         wants_all = any(p.kind is p.VAR_KEYWORD for p in known.values())
@@ -146,10 +155,9 @@ class Mixed(nn.Module):
             )
         build = self.candidates[name]
         if isinstance(build, nn.Module):
-            # A module made by the caller belongs to the caller; a copy without parent
-            # or names is ours.
-            build = build.clone(parent=None, _deep_clone=True, _reset_names=True)
-        elif not callable(build):
+            # Wrapped, for Linen would make a module among the attributes its own.
+            return _Candidate(functools.partial(_given, build), name=name)
+        if not callable(build):
             raise JnasError(
                 f"candidate {name!r} of choice {self.choice!r} must be a function or a "
                 f"Linen module, got {type(build).__name__}"
