@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax import lax
 
 import jnas
 from jnas.networks import cells
 from jnas.spaces import Cell, Edge
+from jnas.supernet import initial, operations
 
 CHANNELS = 4
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -113,13 +115,10 @@ def plain(cell, variables, inputs, reduction, statistics, scales):
 
 def perturbed(variables):
     """Variables away from their initial constants, so that each of them shows."""
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(7), len(leaves))
-    leaves = [
-        leaf + jax.random.uniform(key, leaf.shape, leaf.dtype, 0.1, 0.5)
-        for leaf, key in zip(leaves, keys, strict=True)
-    ]
-    return jax.tree.unflatten(tree, leaves)
+    rng = np.random.default_rng(7)
+    return jax.tree.map(
+        lambda x: x + rng.uniform(0.1, 0.5, x.shape).astype(x.dtype), variables
+    )
 
 
 def make(cell, inputs, reduction, images=2, size=8):
@@ -127,8 +126,14 @@ def make(cell, inputs, reduction, images=2, size=8):
     keys = jax.random.split(jax.random.key(1), inputs)
     shape = (images, size, size, CHANNELS)
     states = [jax.random.normal(k, shape) for k in keys]
-    init = jax.jit(lambda: module.init(jax.random.key(0), states, "batch", False, None))
-    return module, perturbed(jnas.supernet.initial.nn.meta.unbox(init())), states
+
+    def init(key):
+        return module.init(key, states, "batch", False, None)
+
+    key = jax.random.key(0)
+    if "params" not in jax.eval_shape(init, key):
+        return module, {}, states
+    return module, perturbed(initial.initial_variables(init, key)), states
 
 
 MIXED = Cell(
@@ -138,21 +143,24 @@ MIXED = Cell(
         Edge("dil_conv_5x5", 1, 3),
         Edge("none", 2, 3),
         Edge("none", 0, 4),
+        Edge("avg_pool_3x3", 1, 5),  # the same twice, as in NASNet
         Edge("avg_pool_3x3", 1, 5),
-        Edge("avg_pool_3x3", 1, 5),
+        Edge("sep_conv_5x5", 0, 5),
     ),
     (2, 3, 4, 5),
 )
 
 
-@pytest.mark.parametrize("statistics", ["batch", "running"])
 @pytest.mark.parametrize(
-    ("name", "kind"),
+    ("name", "kind", "statistics"),
     [
-        ("AmoebaNet", "reduce"),  # sep 7x7, conv 7x1 1x7, pools, concat in part
-        ("PNASNet5", "reduce"),
-        ("NASNet", "normal"),  # the same operation twice on one edge
-        ("mixed", "reduce"),
+        # sep 7x7, conv 7x1 1x7, pools, concat in part
+        ("AmoebaNet", "reduce", "batch"),
+        ("AmoebaNet", "reduce", "running"),
+        ("mixed", "reduce", "batch"),
+        ("mixed", "normal", "running"),
+        pytest.param("PNASNet5", "reduce", "batch", marks=pytest.mark.slow),
+        pytest.param("NASNet", "normal", "batch", marks=pytest.mark.slow),
     ],
 )
 def test_a_cell_is_the_sum_of_its_edges(name, kind, statistics, x64):
@@ -194,43 +202,77 @@ def test_nasbench201_cell_is_the_sum_of_its_edges(x64):
     got, changed = jax.jit(
         lambda v: module.apply(v, states, "batch", True, ones, mutable=["batch_stats"])
     )(variables)
-    expected, new = plain(cell, variables, states, False, "batch", ones)
+    expected, new = jax.jit(lambda v: plain(cell, v, states, False, "batch", ones))(
+        variables
+    )
     np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
     assert sorted(new) == sorted(changed["batch_stats"])
     # No bias before a normalisation that has its own.
     assert all("bias" not in edge for edge in variables["params"].values())
 
 
+STATES = [jnp.asarray(np.random.default_rng(0).normal(size=(3, 8, 8, CHANNELS)))] * 2
+
+
 def test_a_node_of_nothing_is_zero():
     cell = Cell((Edge("none", 0, 2), Edge("none", 1, 2)), (2,))
-    module, variables, states = make(cell, 2, True)
-    got = module.apply(variables, states, "running", False, None)
-    assert got.shape == (2, 4, 4, CHANNELS) and not got.any()
+    module = cells.GenotypeCell(cell, 2, CHANNELS, True)
+    got = module.apply({}, STATES, "running", False, None)
+    assert got.shape == (3, 4, 4, CHANNELS) and not got.any()
 
 
-def test_drop_path_spares_identities_only():
-    # One node per edge; with all paths dropped only the identity is left.
-    names = ("skip_connect", "max_pool_3x3", "avg_pool_3x3", "sep_conv_3x3")
-    edges = [Edge(name, 0, 2 + i) for i, name in enumerate(names)]
-    cell = Cell((*edges, Edge("skip_connect", 2, 6)), (2, 3, 4, 5, 6))
-    for reduction, alive in (
-        (False, [True, False, False, False, True]),
-        (True, [False] * 5),
-    ):
-        module, variables, states = make(cell, 2, reduction)
-        zeros = jnp.zeros((5, 2))
-        got = module.apply(variables, states, "running", True, zeros)
-        parts = jnp.split(got, 5, axis=-1)
-        assert [bool(part.any()) for part in parts] == alive
+@pytest.mark.parametrize(
+    ("reduction", "alive"),
+    [(False, [True, False, True]), (True, [False, False, False])],
+)
+def test_drop_path_spares_identities_only(reduction, alive):
+    # One node per edge; with all paths dropped only the identities are left.
+    edges = (
+        Edge("skip_connect", 0, 2),
+        Edge("max_pool_3x3", 0, 3),
+        Edge("skip_connect", 2, 4),
+    )
+    module, variables, states = make(Cell(edges, (2, 3, 4)), 2, reduction)
+    got = jax.jit(module.apply, static_argnums=(2, 3))(
+        variables, states, "running", True, jnp.zeros((3, 2))
+    )
+    assert [bool(part.any()) for part in jnp.split(got, 3, axis=-1)] == alive
 
 
 def test_drop_path_acts_per_sample():
     cell = Cell((Edge("max_pool_3x3", 0, 2),), (2,))
-    module, variables, states = make(cell, 2, False, images=3)
-    whole = module.apply(variables, states, "running", True, None)
+    module = cells.GenotypeCell(cell, 2, CHANNELS)
+    whole = module.apply({}, STATES, "running", True, None)
     scales = jnp.array([[2.0, 0.0, 1.0]])
-    got = module.apply(variables, states, "running", True, scales)
+    got = module.apply({}, STATES, "running", True, scales)
     np.testing.assert_array_equal(got, whole * scales[0][:, None, None, None])
+
+
+@pytest.fixture
+def registered():
+    class Scale(nn.Module):
+        stride: int
+
+        @nn.compact
+        def __call__(self, x, train):
+            factor = self.param("factor", nn.initializers.constant(2.0), ())
+            return x[:, :: self.stride, :: self.stride] * (factor if train else 0)
+
+    jnas.supernet.register_operation("scale", lambda channels, stride: Scale(stride))
+    yield
+    del operations._MODULES["scale"]
+
+
+def test_registered_operations(registered):
+    cell = Cell((Edge("scale", 0, 2), Edge("scale", 1, 2), Edge("scale", 2, 3)), (3,))
+    module = cells.GenotypeCell(cell, 2, CHANNELS, True)
+    variables = module.init(jax.random.key(0), STATES, "batch", False, None)
+    assert set(variables["params"]) == {f"edge{i}_scale" for i in range(3)}
+    train = module.apply(variables, STATES, "batch", True, None)
+    np.testing.assert_allclose(train, 8 * STATES[0][:, ::2, ::2], rtol=1e-6)
+    assert not module.apply(variables, STATES, "batch", False, None).any()
+    half = module.apply(variables, STATES, "batch", True, jnp.full((3, 3), 0.5))
+    np.testing.assert_allclose(half, train / 4, rtol=1e-6)
 
 
 def test_drop_path_factors_have_mean_one():

@@ -7,36 +7,59 @@ import pytest
 
 import jnas
 from jnas import mixture
-from jnas.spaces import Edge
+from jnas.spaces import Edge, Group, Space
 
 IMAGES = (4, 8, 8, 1)
 
 
-def both(space, genotype, classes=10, seed=0, **size):
-    """Supernet logits at the genotype, and those of the network that inherits."""
+def built(space, genotype, classes=10, **size):
+    """The supernet, the final network that inherits, and their variables."""
     images = jax.random.normal(jax.random.key(5), IMAGES)
     net = jnas.supernet.build(space, dtype=images.dtype, **size)
-    shared, state = net.init(jax.random.key(seed), images)
+    shared, state = net.init(jax.random.key(0), images)
     # Scales and shifts of the supernet away from where the network's begin.
     shared = jax.tree.map(lambda x: x + 0.1, shared)
     final = jnas.networks.build(
         genotype, dtype=images.dtype, num_classes=classes, **size
     )
-    start = final.init(jax.random.key(seed + 1), images)
+    start = final.init(jax.random.key(1), images)
     variables = jnas.networks.inherit(start, final, net, shared)
     assert jax.tree.structure(variables) == jax.tree.structure(start)
+    return images, net, (shared, state), final, start, variables
+
+
+def both(space, genotype, **size):
+    """The logits of the final network, of the supernet, and the former's variables."""
+    images, net, (shared, state), final, _, variables = built(space, genotype, **size)
     mixed = mixture.from_genotype(space, genotype)
     expected, _ = jax.jit(lambda: net.apply(shared, state, mixed, images, train=True))()
     got, _ = jax.jit(
         lambda: final.apply(*variables, images, train=False, statistics="batch")
     )()
-    return got, expected, variables, start, shared
+    return got, expected, variables
 
 
-@pytest.mark.parametrize("genes", [[3, 2, 3, 4, 1, 2], [1, 0, 3, 2, 3, 4]])
-def test_nasbench201_logits_are_the_supernets(genes, x64):
-    space = jnas.spaces.nasbench201()
-    got, expected, variables, *_ = both(
+def small_nasbench201():
+    """NAS-Bench-201's space with one node less, which compiles quickly."""
+    names = jnas.spaces.nasbench201().groups[0].operations
+    group = Group("cell", names, ((0, 1), (0, 2), (1, 2)), 1, (2,))
+    return Space("small", (group,))
+
+
+@pytest.mark.parametrize(
+    ("space", "genes"),
+    [
+        pytest.param(small_nasbench201(), [3, 2, 4], id="small"),
+        pytest.param(
+            jnas.spaces.nasbench201(),
+            [3, 2, 0, 4, 1, 3],
+            id="nasbench201",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_nasbench201_logits_are_the_supernets(space, genes, x64):
+    got, expected, variables = both(
         space, space.decode(genes), channels=4, cells_per_stage=1
     )
     assert got.dtype == jnp.float64
@@ -47,33 +70,44 @@ def test_nasbench201_logits_are_the_supernets(genes, x64):
 
 
 def without_pools(space, seed):
-    """A random genotype of the space without pools."""
+    """A random genotype of the space, every operation but pools in each cell."""
     rng = np.random.default_rng(seed)
-    chosen = [o for o in space.group("normal").operations[3:]]
-    genotype = space.decode(space.random(rng))
+    pools = {"none", "max_pool_3x3", "avg_pool_3x3"}
     cells = []
-    for name, cell in genotype.cells:
-        names = [*chosen, *rng.choice(chosen, 3)]
+    for name, cell in space.decode(space.random(rng)).cells:
+        chosen = [o for o in space.group(name).operations if o not in pools]
+        names = (chosen * len(cell.edges))[: len(cell.edges)]
         edges = tuple(
-            Edge(op, e.source, e.target)
+            Edge(str(op), e.source, e.target)
             for op, e in zip(rng.permutation(names), cell.edges, strict=True)
         )
         cells.append((name, cell._replace(edges=edges)))
-    return jnas.Genotype(genotype.space, tuple(cells))
+    return jnas.Genotype(space.name, tuple(cells))
 
 
-def test_darts_logits_are_the_supernets(x64):
-    space = jnas.spaces.darts()
-    genotype = without_pools(space, 0)
-    used = {e.operation for _, cell in genotype.cells for e in cell.edges}
-    assert used == set(space.group("normal").operations[3:])
-    got, expected, *_ = both(space, genotype, channels=4, cells=3)
+def small_darts():
+    """DARTS' space with fewer nodes and operations, which compiles quickly."""
+    edges = tuple((source, node) for node in (2, 3) for source in range(node))
+    names = ("none", "skip_connect", "sep_conv_3x3", "dil_conv_5x5")
+    groups = [Group(n, names, edges, 2, (2, 3)) for n in ("normal", "reduce")]
+    return Space("small", tuple(groups), keep=2, never=("none",))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        pytest.param(small_darts(), id="small"),
+        pytest.param(jnas.spaces.darts(), id="darts", marks=pytest.mark.slow),
+    ],
+)
+def test_darts_logits_are_the_supernets(space, x64):
+    got, expected, _ = both(space, without_pools(space, 0), channels=4, cells=3)
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-10)
 
 
 def test_what_is_inherited_and_what_not():
     space = jnas.spaces.nasbench201()
-    _, _, variables, start, shared = both(
+    _, _, (shared, _), _, start, variables = built(
         space, space.decode([3] * 6), 7, channels=4, cells_per_stage=1
     )
     weights, own = variables.weights, start.weights
@@ -126,7 +160,7 @@ ARCH = NB201.decode([3] * 6)
             {"channels": 4, "cells": 3},
             "NASNet",
             {"channels": 4, "cells": 3},
-            "",  # whatever the space says of it
+            "genotype is not in space 'darts'",
         ),
     ],
 )

@@ -40,7 +40,11 @@ class Attention(nn.Module):
 
         x = x + Mixed(
             "token",
-            {"attention": attention, "conv": lambda: nn.Conv(4, (3,)), "skip": jnp.copy},
+            {
+                "attention": attention,
+                "conv": lambda: nn.Conv(4, (3,)),
+                "skip": jnp.copy,
+            },
         )(x, train=train)
         return nn.Dense(3)(x.mean(axis=1))
 
@@ -103,7 +107,9 @@ def test_op_sum_and_mask_find_each_candidates_weights(mlp):
     ones = jax.tree.map(jnp.ones_like, weights)
     sums = net.op_sum(ones)
     assert sums["act"].shape == (2, 1, 2) and not sums["act"].any()
-    np.testing.assert_array_equal(sums["layer"][0, 0], [0, 72, 8 * 16 + 16 + 16 * 8 + 8])
+    np.testing.assert_array_equal(
+        sums["layer"][0, 0], [0, 72, 8 * 16 + 16 + 16 * 8 + 8]
+    )
     mask = {"act": jnp.ones((2, 1, 2)), "layer": jnp.array([[[1.0, 0.0, 1.0]]])}
     masked = jax.tree.map(lambda w, m: w * m, ones, net.op_mask(mask))
     sums = net.op_sum(masked)

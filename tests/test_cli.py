@@ -1,0 +1,212 @@
+"""The command line as a user meets it: output, exit status, files, bad input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jnas import cli
+
+ROOT = os.path.dirname(os.path.dirname(__file__))
+
+
+@pytest.fixture(autouse=True)
+def _in_empty_folder(tmp_path, monkeypatch):
+    """Each command in a folder of its own, and the tests' own compilation cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.fixture
+def toy(tmp_path):
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(3), 20).astype(np.int64)
+    image = rng.integers(0, 60, (60, 8, 8)).astype(np.uint8)
+    for i, k in enumerate(label):
+        image[i, 2 * k + 1] += 180
+    np.savez(tmp_path / "toy.npz", image=image, label=label)
+    return str(tmp_path / "toy.npz")
+
+
+SMALL = ["--epochs", "2", "--channels", "2", "--batch-size", "8"]
+
+
+def test_search_runs_compares_and_resumes(toy, tmp_path, capsys):
+    arguments = ["search", "--data", toy, *SMALL, "--retrain-epochs", "2"]
+    arguments += ["--retrain-seeds", "2"]
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    for word in ("found", "random", "all skip", "test accuracy", "±", "summary.json"):
+        assert word in out
+    workdir = tmp_path / "runs" / "darts-nasbench201-toy-seed0"
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert [row["label"] for row in summary["table"]] == ["found", "random", "all skip"]
+    for row in summary["table"]:
+        assert len(row["test_accuracies"]) == 2 and len(row["seconds"]) == 2
+        mean = np.mean(row["test_accuracies"])
+        np.testing.assert_allclose(row["test_accuracy_mean"], mean)
+    assert summary["config"]["epochs"] == 2 and "jax" in summary["environment"]
+    assert summary["config"]["search"]["method"] == "darts"
+    for name in ("cells.png", "history.png", "arch.png"):
+        assert (workdir / name).read_bytes().startswith(b"\x89PNG")
+    # The found genotype's file is an argument of `retrain`, and the same command
+    # again shows the same result at once.
+    assert cli.main(arguments) == 0
+    again = json.loads((workdir / "summary.json").read_text())
+    assert again["table"] == summary["table"]
+    genotype = str(workdir / "genotype.json")
+    assert cli.main(["retrain", genotype, "--data", toy, "--seeds", "1", *SMALL]) == 0
+    assert "given" in capsys.readouterr().out
+
+
+def test_collapse_is_said(toy, capsys, monkeypatch):
+    import jnas
+    from jnas.run import comparing
+
+    space = jnas.spaces.nasbench201()
+    text = "collapsed: skip_connect on 6 of 6 edges (cell), no learnable operation left"
+    assert comparing.collapse(space.decode([1] * 6)) == text
+    assert comparing.collapse(space.decode([3, 1, 3, 1, 3, 1])) is None
+    four = comparing.collapse(space.decode([3, 1, 1, 1, 3, 1]))
+    assert four == "collapsed: skip_connect on 4 of 6 edges (cell)"
+    # And the command prints it, for a search that derives the all-skip cell.
+    skips = space.decode([1] * 6)
+    selector = jnas.select.Selector(lambda arch, mixture, **context: skips)
+    monkeypatch.setattr("jnas.presets.select.argmax", lambda: selector)
+    arguments = ["search", "--data", toy, *SMALL, "--retrain-epochs", "0"]
+    assert cli.main(arguments) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert text in out and "undecided" in out
+
+
+def test_list_names_everything(capsys):
+    assert cli.main(["list"]) == 0
+    out = capsys.readouterr().out
+    for word in ("darts", "nasbench201", "DARTS_V2", "digits", "fashion_mnist"):
+        assert word in out
+
+
+def test_help_is_quick_and_names_the_defaults():
+    run = subprocess.run(
+        [sys.executable, "-m", "jnas", "search", "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ROOT},
+        timeout=60,
+    )
+    assert run.returncode == 0
+    for word in ("--method", "--retrain-epochs", "digits", "(default: 50)"):
+        assert word in run.stdout
+
+
+def _write(path, **arrays):
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def _images(n=60, side=8, dtype=np.uint8):
+    return np.zeros((n, side, side), dtype)
+
+
+def _labels(n=60, k=3):
+    return (np.arange(n) % k).astype(np.int64)
+
+
+BAD = {
+    "space": (["--space", "nasbench"], "did you mean 'nasbench201'"),
+    "method": (["--method", "dart"], "did you mean 'darts'"),
+    "data": (["--data", "digit"], "did you mean 'digits'"),
+    "no file": (["--data", "absent.npz"], "absent.npz"),
+    "epochs": (["--epochs", "0"], "--epochs must be at least 1, got 0"),
+    "batch": (["--batch-size", "-1"], "--batch-size must be at least 1"),
+    "huge batch": (["--batch-size", "100000"], "batch_size must be at most"),
+    "cells": (["--cells", "8"], "use --cells-per-stage"),
+    "stages": (["--space", "darts", "--cells-per-stage", "1"], "use --cells"),
+    "few cells": (["--space", "darts", "--cells", "2"], "cells must be at least 3"),
+    "rate": (["--learning-rate", "-1"], "learning_rate must be positive"),
+    "arch rate": (["--arch-learning-rate", "0"], "arch_learning_rate must be positi"),
+    "seeds": (["--retrain-seeds", "0"], "--retrain-seeds must be at least 1"),
+    "retrain": (["--retrain-epochs", "-2"], "--retrain-epochs must be >= 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_options_end_with_one_line_and_status_2(case, capsys):
+    arguments, message = BAD[case]
+    assert cli.main(["search", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("jnas: ") and captured.err.count("\n") == 1
+    assert message in captured.err
+
+
+BAD_FILES = {
+    "float images": (
+        {"image": _images(dtype=np.float32), "label": _labels()}, "uint8"),
+    "small images": ({"image": _images(side=4), "label": _labels()}, "8"),
+    "odd size": ({"image": _images(side=9), "label": _labels()}, "multiples of 4"),
+    "rank": ({"image": np.zeros((60, 64), np.uint8), "label": _labels()}, "image"),
+    "lengths": ({"image": _images(50), "label": _labels(60)}, "60"),
+    "labels": ({"image": _images(), "label": _labels() - 1}, "label"),
+    "gap": ({"image": _images(), "label": _labels() * 2}, "class"),
+    "float labels": ({"image": _images(), "label": _labels() * 0.5}, "label"),
+    "keys": ({"pictures": _images(), "label": _labels()}, "image"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_bad_data_files_end_with_one_line_and_status_2(case, tmp_path, capsys):
+    arrays, message = BAD_FILES[case]
+    path = _write(tmp_path / "bad.npz", **arrays)
+    assert cli.main(["search", "--data", path, *SMALL]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and message in captured.err, captured.err
+
+
+def test_truncated_and_foreign_files(tmp_path, toy, capsys):
+    whole = open(toy, "rb").read()
+    for name, content in (("cut.npz", whole[: len(whole) // 2]), ("text.npz", b"hello")):
+        (tmp_path / name).write_bytes(content)
+        assert cli.main(["search", "--data", name, *SMALL]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_damaged_runs_say_so_and_lose_nothing(toy, tmp_path, capsys):
+    arguments = ["search", "--data", toy, *SMALL, "--retrain-epochs", "0"]
+    arguments += ["--workdir", "w"]
+    assert cli.main(arguments) == 0
+    capsys.readouterr()
+    # Another configuration in the same folder.
+    assert cli.main([*arguments, "--seed", "1"]) == 2
+    error = capsys.readouterr().err
+    assert "seed" in error and error.count("\n") == 1
+    # A truncated checkpoint.
+    checkpoints = sorted((tmp_path / "w/search/checkpoints").iterdir(), key=lambda p: int(p.name))
+    files = [p for p in checkpoints[-1].rglob("*") if p.is_file() and p.stat().st_size]
+    biggest = max(files, key=lambda p: p.stat().st_size)
+    biggest.write_bytes(biggest.read_bytes()[:10])
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert checkpoints[-1].name in error and error.count("\n") == 1
+    assert biggest.exists()
+    # A file where the folder should be.
+    (tmp_path / "file").write_text("")
+    assert cli.main([*arguments[:-1], "file"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("genotype", "message"),
+    [
+        ("DARTS_V3", "DARTS_V"),
+        ("|nor_conv_3x3~0|", "edges"),
+        ("Genotype(normal=__import__('os'))", ""),
+    ],
+)
+def test_bad_genotypes(genotype, message, capsys):
+    assert cli.main(["retrain", genotype]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
