@@ -30,10 +30,11 @@ from jax import lax
 __all__ = [
     "avg_pool",
     "conv",
+    "materialise",
     "max_pool",
     "normalise",
     "per_channel",
-    "separable_kernel",
+    "separable",
 ]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -56,6 +57,34 @@ def per_channel(values: jax.Array) -> jax.Array:
       (1, 1, 1, 3)
     """
     return values.reshape(1, 1, 1, -1)
+
+
+def materialise(x: jax.Array) -> jax.Array:
+    """The same values, computed once and stored, and so is the gradient.
+
+    The CPU backend drops optimization barriers before it fuses, and then recomputes a
+    cheap value, such as the sum at a node of a cell, in every kernel that reads it. It
+    does store the operands and the result of a matrix product, so there ``x`` is
+    multiplied by the identity (exact for finite values: all other terms are zeros).
+
+    Args:
+      x: ``[..., C]``.
+
+    Returns:
+      ``x``.
+
+    Example:
+      >>> materialise(jnp.array([[1.0, 2.0]])).tolist()
+      [[1.0, 2.0]]
+    """
+    return lax.platform_dependent(
+        x, cpu=_identity_product, default=lax.optimization_barrier
+    )
+
+
+def _identity_product(x):
+    identity = jnp.eye(x.shape[-1], dtype=x.dtype)
+    return (x.reshape(-1, x.shape[-1]) @ identity).reshape(x.shape)
 
 
 def _out_size(size: int, stride: int) -> int:
@@ -82,6 +111,8 @@ def _windows(x, window, stride, dilation, fill=0.0):
     if pad_h or pad_w:
         pad = ((0, 0), (pad_h, pad_h), (pad_w, pad_w), *[(0, 0)] * (x.ndim - 3))
         x = jnp.pad(x, pad, constant_values=jnp.asarray(fill, x.dtype))
+        # Padded once, and not folded into every slice.
+        x = lax.optimization_barrier(x)
     for i in range(window[0]):
         for j in range(window[1]):
             top, left = i * dilation, j * dilation
@@ -207,7 +238,8 @@ def separable(
 def _shifted_products(x, depthwise, stride, dilation):
     views = _windows(x, depthwise.shape[1:3], stride, dilation)
     taps = depthwise.reshape(len(depthwise), -1, depthwise.shape[-1])
-    return sum(view * taps[:, k] for k, view in enumerate(views))
+    taps = lax.optimization_barrier(jnp.moveaxis(taps, 1, 0))
+    return sum(view * taps[k][None, None, None] for k, view in enumerate(views))
 
 
 def _pointwise(h, blocks):
@@ -239,7 +271,13 @@ def _separable_backward(stride, dilation, residuals, g):
     spread = lax.pad(inner, jnp.zeros((), inner.dtype), [*pads, (0, 0, 0), (0, 0, 0)])
     dx = _shifted_products(spread, jnp.flip(depthwise, (1, 2)), 1, dilation)
     shared = x.shape[3] == 1
-    dx = jnp.sum(dx, axis=3, keepdims=True) if shared else dx
+    if shared:
+        # The sum over the edges, as a product with stacked identities: the compiler
+        # would pull the shifted products into a reduction, and then store every one of
+        # the k * k shifted views for it.
+        channels = x.shape[-1]
+        identities = jnp.tile(jnp.eye(channels, dtype=dx.dtype), (edges, 1))
+        dx = (dx.reshape(-1, edges * channels) @ identities).reshape(x.shape)
     parts = [slice(0, edges)] if shared else [slice(e, e + 1) for e in range(edges)]
     dense = []
     for part in parts:
