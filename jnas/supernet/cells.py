@@ -2,8 +2,8 @@
 
 The parameters of an operation are stacked over the edges that have them, sorted by
 source (so that the edges leaving one state are neighbouring rows). Each state's
-outgoing edges are evaluated together, and node states are materialised: without the
-barrier the compiler recomputes a node's whole sum for every read of a pooling window.
+outgoing edges are evaluated together, and node states are materialised: otherwise the
+compiler recomputes a node's whole sum for every read of a pooling window.
 """
 
 from typing import Any, NamedTuple
@@ -226,13 +226,13 @@ class MixedCell(nn.Module):
                 parts.append(y * weight.astype(y.dtype))
             # Summed and materialised before it is split over the target nodes, so that
             # the gradient of all operations is one array, too.
-            total = lax.optimization_barrier(sum(parts[1:], parts[0]))
+            total = kernels.materialise(sum(parts[1:], parts[0]))
             split = lax.split(total, (1,) * len(leaving), axis=total.ndim - 2)
             for edge, part in zip(leaving, split, strict=True):
                 terms[group.edges[edge][1]].append(jnp.squeeze(part, -2))
             for node in [n for n in group.nodes if last[n] == source]:
                 total = sum(terms[node][1:], terms[node][0])
-                states[node] = lax.optimization_barrier(total)
+                states[node] = kernels.materialise(total)
         if statistics == "batch" and not self.is_initializing():
             for operation in stacked.values():
                 operation.update_statistics()

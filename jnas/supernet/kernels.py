@@ -30,6 +30,7 @@ from jax import lax
 __all__ = [
     "avg_pool",
     "conv",
+    "materialise",
     "max_pool",
     "normalise",
     "per_channel",
@@ -58,6 +59,34 @@ def per_channel(values: jax.Array) -> jax.Array:
     return values.reshape(1, 1, 1, -1)
 
 
+def materialise(x: jax.Array) -> jax.Array:
+    """The same values, computed once and stored, and so is the gradient.
+
+    The CPU backend drops optimization barriers before it fuses, and then recomputes a
+    cheap value, such as the sum at a node of a cell, in every kernel that reads it. It
+    does store the operands and the result of a matrix product, so there ``x`` is
+    multiplied by the identity (exact for finite values: all other terms are zeros).
+
+    Args:
+      x: ``[..., C]``.
+
+    Returns:
+      ``x``.
+
+    Example:
+      >>> materialise(jnp.array([[1.0, 2.0]])).tolist()
+      [[1.0, 2.0]]
+    """
+    return lax.platform_dependent(
+        x, cpu=_identity_product, default=lax.optimization_barrier
+    )
+
+
+def _identity_product(x):
+    identity = jnp.eye(x.shape[-1], dtype=x.dtype)
+    return (x.reshape(-1, x.shape[-1]) @ identity).reshape(x.shape)
+
+
 def _out_size(size: int, stride: int) -> int:
     """Output size under symmetric padding of an odd window (PyTorch's rule)."""
     return (size - 1) // stride + 1
@@ -82,12 +111,20 @@ def _windows(x, window, stride, dilation, fill=0.0):
     if pad_h or pad_w:
         pad = ((0, 0), (pad_h, pad_h), (pad_w, pad_w), *[(0, 0)] * (x.ndim - 3))
         x = jnp.pad(x, pad, constant_values=jnp.asarray(fill, x.dtype))
+        # Padded once, and not folded into every slice.
+        x = lax.optimization_barrier(x)
     for i in range(window[0]):
         for j in range(window[1]):
             top, left = i * dilation, j * dilation
             stop_h = top + stride * (height - 1) + 1
             stop_w = left + stride * (width - 1) + 1
-            yield x[:, top:stop_h:stride, left:stop_w:stride]
+            # Not x[...], whose tracing is several times slower.
+            yield lax.slice(
+                x,
+                (0, top, left, *[0] * (x.ndim - 3)),
+                (x.shape[0], stop_h, stop_w, *x.shape[3:]),
+                (1, stride, stride, *[1] * (x.ndim - 3)),
+            )
 
 
 def _scatter_window(g, shape, window, position, stride):
@@ -207,8 +244,11 @@ def separable(
 def _shifted_products(x, depthwise, stride, dilation):
     views = _windows(x, depthwise.shape[1:3], stride, dilation)
     edges, channels = len(depthwise), depthwise.shape[-1]
-    taps = depthwise.reshape(1, 1, 1, edges, -1, channels)
-    return sum(view * taps[..., k, :] for k, view in enumerate(views))
+    taps = jnp.moveaxis(depthwise.reshape(edges, -1, channels), 1, 0)
+    taps = lax.optimization_barrier(taps.reshape(-1, 1, 1, edges, channels))
+    # One tap per view, each [1, 1, 1, E, C].
+    each = lax.split(taps, (1,) * len(taps), axis=0)
+    return sum(view * tap for view, tap in zip(views, each, strict=True))
 
 
 def _pointwise(h, blocks):
@@ -240,7 +280,13 @@ def _separable_backward(stride, dilation, residuals, g):
     spread = lax.pad(inner, jnp.zeros((), inner.dtype), [*pads, (0, 0, 0), (0, 0, 0)])
     dx = _shifted_products(spread, jnp.flip(depthwise, (1, 2)), 1, dilation)
     shared = x.shape[3] == 1
-    dx = jnp.sum(dx, axis=3, keepdims=True) if shared else dx
+    if shared:
+        # The sum over the edges, as a product with stacked identities: the compiler
+        # would pull the shifted products into a reduction, and then store every one of
+        # the k * k shifted views for it.
+        channels = x.shape[-1]
+        identities = jnp.tile(jnp.eye(channels, dtype=dx.dtype), (edges, 1))
+        dx = (dx.reshape(-1, edges * channels) @ identities).reshape(x.shape)
     parts = [slice(0, edges)] if shared else [slice(e, e + 1) for e in range(edges)]
     dense = []
     for part in parts:

@@ -131,7 +131,8 @@ def _pool(pool: Callable[..., jax.Array], norm_in_search: bool) -> Operation:
         y = pool(x, stride)
         # Final networks (weight None) have no normalisation after pools.
         if norm_in_search and weight is not None:
-            y = norm("norm", y)
+            # Stored, or each sum of the normalisation would pool again.
+            y = norm("norm", kernels.materialise(y))
         return _weigh(y, weight)
 
     names = ("norm",) if norm_in_search else ()
