@@ -154,7 +154,8 @@ def _search(args: Search) -> None:
     console.print(
         f"[bold]{args.method}[/] in space [bold]{args.space}[/] on [bold]{data.name}[/]"
         f": {len(data.train)} train, {len(data.validation)} validation, "
-        f"{len(data.test)} test images; writing to {workdir}"
+        f"{len(data.test)} test images; writing to {workdir}",
+        soft_wrap=True,
     )
     found = run.search(
         search,
@@ -170,18 +171,20 @@ def _search(args: Search) -> None:
     probabilities = search.probabilities(found.state.arch).weights
     report.plot_arch(probabilities, space, workdir / "arch.png")
     (workdir / "genotype.json").write_text(found.genotype.to_json() + "\n")
-    console.print(f"found {found.genotype}", highlight=False, markup=False)
+    console.print(
+        f"found {found.genotype}", highlight=False, markup=False, soft_wrap=True
+    )
 
     notes = _verdict(comparing, found)
     for note in notes:
-        console.print(note, style="yellow", markup=False)
+        console.print(note, style="yellow", markup=False, soft_wrap=True)
     rows = {}
     if args.retrain_epochs:
         candidates = {"found": found.genotype}
         if args.baselines:
             candidates["random"] = comparing.random_genotype(space, args.seed)
             candidates["all skip"] = comparing.all_skip(space)
-        recipe = {}
+        recipe: dict[str, Any] = {}
         if args.retrain_learning_rate is not None:
             recipe["learning_rate"] = args.retrain_learning_rate
         for label, genotype in candidates.items():
@@ -210,6 +213,7 @@ def _search(args: Search) -> None:
         f"search {found.seconds:.0f} s; see {workdir}/: summary.json, genotype.json, "
         "cells.png, history.png, arch.png",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -226,8 +230,8 @@ def _verdict(comparing: Any, found: Any) -> list[str]:
     entropy = found.history[-1].get("arch_entropy") if found.history else None
     if entropy is not None and entropy > 0.98:
         notes.append(
-            f"undecided: the architecture's entropy is {entropy:.0%} of uniform; search "
-            "longer or raise --arch-learning-rate"
+            f"undecided: the architecture's entropy is {entropy:.0%} of uniform; "
+            "search longer or raise --arch-learning-rate"
         )
     return notes
 
@@ -243,7 +247,9 @@ def _retrain(args: Retrain) -> None:
         text = Path(text).read_text()
     genotype = Genotype.parse(text)
     data = datasets.load(args.data, data_dir=args.data_dir)
-    recipe = {} if args.learning_rate is None else {"learning_rate": args.learning_rate}
+    recipe: dict[str, Any] = {}
+    if args.learning_rate is not None:
+        recipe["learning_rate"] = args.learning_rate
     row = run.retrain(
         genotype,
         data,
@@ -319,12 +325,18 @@ def _table(console: Any, rows: dict[str, Any]) -> None:
         error = f" ± {row.standard_error:.2%}" if len(row.seeds) > 1 else ""
         table.add_row(
             label,
-            str(row.genotype).replace("[", "\\["),
+            _folded(row.genotype),
             f"{row.parameters:,}",
             f"{row.mean:.2%}{error}",
             f"{sum(row.seconds):.0f}",
         )
     console.print(table)
+
+
+def _folded(genotype: Any) -> str:
+    """A genotype's text for a narrow column: a line per node, no markup."""
+    text = str(genotype).replace("|+|", "|+\n|").replace("[", "\\[")
+    return text.replace(", reduce=", ",\nreduce=")
 
 
 def _use_cache() -> None:

@@ -47,8 +47,9 @@ def searches():
     for order in jnas.search.ORDERS:
         yield f"order-{order}", tiny.tiny_search(order=order)
     yield "recent", tiny.tiny_search(recent=3, recent_every=2)
-    yield "plain-optax", tiny.tiny_search(
-        weight_tx=optax.adamw(1e-3), arch_tx=optax.sgd(0.1)
+    yield (
+        "plain-optax",
+        tiny.tiny_search(weight_tx=optax.adamw(1e-3), arch_tx=optax.sgd(0.1)),
     )
 
 

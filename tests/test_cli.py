@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -167,8 +168,11 @@ def test_bad_data_files_end_with_one_line_and_status_2(case, tmp_path, capsys):
 
 
 def test_truncated_and_foreign_files(tmp_path, toy, capsys):
-    whole = open(toy, "rb").read()
-    for name, content in (("cut.npz", whole[: len(whole) // 2]), ("text.npz", b"hello")):
+    whole = pathlib.Path(toy).read_bytes()
+    for name, content in (
+        ("cut.npz", whole[: len(whole) // 2]),
+        ("text.npz", b"hello"),
+    ):
         (tmp_path / name).write_bytes(content)
         assert cli.main(["search", "--data", name, *SMALL]) == 2
         assert capsys.readouterr().err.count("\n") == 1
@@ -184,7 +188,9 @@ def test_damaged_runs_say_so_and_lose_nothing(toy, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "seed" in error and error.count("\n") == 1
     # A truncated checkpoint.
-    checkpoints = sorted((tmp_path / "w/search/checkpoints").iterdir(), key=lambda p: int(p.name))
+    checkpoints = sorted(
+        (tmp_path / "w/search/checkpoints").iterdir(), key=lambda p: int(p.name)
+    )
     files = [p for p in checkpoints[-1].rglob("*") if p.is_file() and p.stat().st_size]
     biggest = max(files, key=lambda p: p.stat().st_size)
     biggest.write_bytes(biggest.read_bytes()[:10])

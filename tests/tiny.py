@@ -66,7 +66,9 @@ def tiny_supernet(dtype=jnp.float32) -> Supernet:
         dense = mask["cell"][0, :, 2].reshape(3, 1, 1)
         return {"dense": dense, "out": jnp.ones(())}
 
-    return Supernet(SPACE, init, apply, op_sum, op_mask, cells, config={"space": "tiny"})
+    return Supernet(
+        SPACE, init, apply, op_sum, op_mask, cells, config={"space": "tiny"}
+    )
 
 
 def batch(seed: int, size: int = 8, dtype=jnp.float32) -> dict:

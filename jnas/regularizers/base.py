@@ -123,8 +123,7 @@ def chain(*parts: Regularizer) -> Regularizer:
 
     def penalty(state, **context):
         values = [
-            part.penalty(own, **context)
-            for part, own in zip(parts, state, strict=True)
+            part.penalty(own, **context) for part, own in zip(parts, state, strict=True)
         ]
         return sum(values, 0.0)
 

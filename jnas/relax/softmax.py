@@ -48,9 +48,7 @@ def softmax(temperature: float = 1.0, init_scale: float = 1e-3) -> base.Relaxati
         keys = jax.random.split(key, len(space.groups))
         return {
             group.name: init_scale
-            * jax.random.normal(
-                k, (group.num_edges, group.num_operations), jnp.float32
-            )
+            * jax.random.normal(k, (group.num_edges, group.num_operations), jnp.float32)
             for k, group in zip(keys, space.groups, strict=True)
         }
 

@@ -154,9 +154,7 @@ def retrain(
             images_per_step=batch_size,
         )
         batches = datasets.batches(data.test, 256, data.mean, data.std)
-        accuracies.append(
-            networks.evaluate(trainer, result.state, batches)["accuracy"]
-        )
+        accuracies.append(networks.evaluate(trainer, result.state, batches)["accuracy"])
         seconds.append(result.seconds)
     spread = math.nan
     if len(seeds) > 1:

@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -144,7 +145,7 @@ pass epochs=2 to the preset
         epochs=epochs,
         steps_per_epoch=feed.steps_per_epoch,
         seed=seed,
-        workdir=workdir,
+        workdir=None if workdir is None else Path(workdir),
         config={
             "search": search.config,
             "data": {"name": data.name, "fingerprint": data.fingerprint()},

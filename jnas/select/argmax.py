@@ -20,9 +20,7 @@ __all__ = ["argmax"]
 
 
 def _pick(weights: np.ndarray, space: Space, group: Any) -> Cell:
-    allowed = [
-        i for i, name in enumerate(group.operations) if name not in space.never
-    ]
+    allowed = [i for i, name in enumerate(group.operations) if name not in space.never]
     best = [allowed[int(np.argmax(row[allowed]))] for row in weights]
     edges = []
     for node in group.nodes:

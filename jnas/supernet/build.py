@@ -87,7 +87,9 @@ def _plan(space: Space, num_cells: int | None, cells_per_stage: int | None):
         num_cells = 8 if num_cells is None else num_cells
         check_positive(cells=num_cells)
         if num_cells < 3:
-            raise JnasError(f"cells must be at least 3 (two reductions), got {num_cells}")
+            raise JnasError(
+                f"cells must be at least 3 (two reductions), got {num_cells}"
+            )
         reductions = macro.reduction_positions(num_cells)
         kinds = ["reduce" if p in reductions else "normal" for p in range(num_cells)]
     elif len(names) == 1:
@@ -100,8 +102,8 @@ def _plan(space: Space, num_cells: int | None, cells_per_stage: int | None):
         kinds = [names[0]] * (3 * cells_per_stage)
     else:
         raise JnasError(
-            f"space {space.name!r} has groups {list(names)}; supernet.build knows spaces "
-            "with groups 'normal' and 'reduce' or with one group: use from_linen"
+            f"space {space.name!r} has groups {list(names)}; supernet.build knows "
+            "spaces with groups 'normal' and 'reduce' or with one group: use from_linen"
         )
     inputs = {1} if cells_per_stage is not None else {2}
     for group in space.groups:
@@ -163,8 +165,8 @@ def build(
     for group in space.groups:
         if all(operations.get_operation(name) is None for name in group.operations):
             raise JnasError(
-                f"group {group.name!r} of space {space.name!r} has no operation besides "
-                "'none': add one"
+                f"group {group.name!r} of space {space.name!r} has no operation "
+                "besides 'none': add one"
             )
     plan, counts, cells_per_stage = _plan(space, cells, cells_per_stage)
     module = _CellNetwork(space, plan, channels, num_classes, cells_per_stage, dtype)
@@ -216,9 +218,12 @@ def build(
             train,
             mutable=list(model_state),
         )
-        return logits, ({**model_state, **changed} if statistics == "batch" else model_state)
+        if statistics == "batch":
+            model_state = {**model_state, **changed}
+        return logits, model_state
 
     places = _places(space, plan, channels, cells_per_stage)
+
     def structure():
         image = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32)
         return jax.eval_shape(init, jax.random.key(0), image).weights
@@ -260,4 +265,3 @@ def _places(
                     path = (*prefix, f"{op_name}_{edge}")
                     places.append(address.Place(path, name, index, edge, op_index))
     return places
-

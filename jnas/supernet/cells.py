@@ -127,16 +127,24 @@ class _Stacked:
 
     def __call__(self, x, source, weight, statistics):
         block = self.rows.blocks[source]
-        params = {k: lax.slice_in_dim(v, block.start, block.stop)
-                  for k, v in self.params.items()} if block.stop > block.start else {}
+        params = (
+            {
+                k: lax.slice_in_dim(v, block.start, block.stop)
+                for k, v in self.params.items()
+            }
+            if block.stop > block.start
+            else {}
+        )
         stat_rows = self.stat_rows[source]
 
         def norm(name, y, weight=None):
             channels = y.shape[-1] // (stat_rows.stop - stat_rows.start)
             scale = None if weight is None else jnp.repeat(weight, channels)
             if statistics == "batch":
-                scale = None if scale is None else scale.astype(
-                    layers.storage_dtype(y.dtype)
+                scale = (
+                    None
+                    if scale is None
+                    else scale.astype(layers.storage_dtype(y.dtype))
                 )
                 z, mean, var = kernels.normalise(y, scale, layers.EPSILON)
                 var = layers.unbiased(var, y.size // y.shape[-1])
@@ -203,8 +211,9 @@ class MixedCell(nn.Module):
 
         states = dict(enumerate(inputs))
         terms: dict[int, list[jax.Array]] = {node: [] for node in group.nodes}
-        last = {node: max(s for s, t in group.edges if t == node)
-                for node in group.nodes}
+        last = {
+            node: max(s for s, t in group.edges if t == node) for node in group.nodes
+        }
         for source, leaving in _outgoing(group).items():
             x = states[source]
             rows = jnp.stack([weights[e] for e in leaving])

@@ -51,14 +51,14 @@ class Rule(nn.meta.AxisMetadata):
         return self
 
 
-def fan_in_uniform(fan_in: int) -> Callable[..., Rule]:
+def fan_in_uniform(fan_in: int) -> Callable[..., Any]:
     """PyTorch's default: uniform in +-1/sqrt(fan_in), for weights and their biases.
 
     Args:
       fan_in: inputs of one output.
 
     Returns:
-      A Linen initializer.
+      A Linen initializer; its parameter carries a `Rule`, which Linen unboxes.
 
     Example:
       >>> x = fan_in_uniform(4)(jax.random.key(0), (1000,), jnp.float32).value
@@ -73,7 +73,7 @@ def fan_in_uniform(fan_in: int) -> Callable[..., Rule]:
     return init
 
 
-def constant(fill: float) -> Callable[..., Rule]:
+def constant(fill: float) -> Callable[..., Any]:
     """An initializer of equal values.
 
     Args:

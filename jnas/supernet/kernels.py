@@ -20,6 +20,7 @@ another), so forward-over-reverse differentiation (``jvp`` of ``grad``, ``hessia
 Shapes: ``B`` batch, ``H W C`` image, ``E`` edges that share an input.
 """
 
+import functools
 from functools import partial
 
 import jax
@@ -85,6 +86,10 @@ def materialise(x: jax.Array) -> jax.Array:
 def _identity_product(x):
     identity = jnp.eye(x.shape[-1], dtype=x.dtype)
     return (x.reshape(-1, x.shape[-1]) @ identity).reshape(x.shape)
+
+
+def _add(terms: list[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, terms)
 
 
 def _out_size(size: int, stride: int) -> int:
@@ -248,7 +253,7 @@ def _shifted_products(x, depthwise, stride, dilation):
     taps = lax.optimization_barrier(taps.reshape(-1, 1, 1, edges, channels))
     # One tap per view, each [1, 1, 1, E, C].
     each = lax.split(taps, (1,) * len(taps), axis=0)
-    return sum(view * tap for view, tap in zip(views, each, strict=True))
+    return _add([view * tap for view, tap in zip(views, each, strict=True)])
 
 
 def _pointwise(h, blocks):
@@ -326,14 +331,12 @@ def max_pool(x: jax.Array, stride: int = 1) -> jax.Array:
 
 
 def _max_pool(x, stride):
-    best, index = None, None
-    for k, view in enumerate(_windows(x, (3, 3), stride, 1, -np.inf)):
-        if best is None or index is None:
-            best, index = view, jnp.zeros(view.shape, jnp.int8)
-        else:
-            better = view > best
-            best = jnp.where(better, view, best)
-            index = jnp.where(better, jnp.int8(k), index)
+    best, *others = _windows(x, (3, 3), stride, 1, -np.inf)
+    index = jnp.zeros(best.shape, jnp.int8)
+    for k, view in enumerate(others, start=1):
+        better = view > best
+        best = jnp.where(better, view, best)
+        index = jnp.where(better, jnp.int8(k), index)
     return best, index
 
 
@@ -382,8 +385,8 @@ def _valid_pixels(height: int, width: int, stride: int) -> np.ndarray:
 
 
 def _avg_pool(x, stride):
-    count = _valid_pixels(*x.shape[1:3], stride)
-    return sum(_windows(x, (3, 3), stride, 1)) / jnp.asarray(count, x.dtype)
+    count = _valid_pixels(x.shape[1], x.shape[2], stride)
+    return _add(list(_windows(x, (3, 3), stride, 1))) / jnp.asarray(count, x.dtype)
 
 
 def _avg_pool_forward(x, stride):
@@ -391,7 +394,7 @@ def _avg_pool_forward(x, stride):
 
 
 def _avg_pool_backward(stride, x, g):
-    g = g / jnp.asarray(_valid_pixels(*x.shape[1:3], stride), g.dtype)
+    g = g / jnp.asarray(_valid_pixels(x.shape[1], x.shape[2], stride), g.dtype)
     dx = jnp.zeros(x.shape, g.dtype)
     for k in range(9):
         dx = dx + _scatter_window(g, x.shape, (3, 3), divmod(k, 3), stride)

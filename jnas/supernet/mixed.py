@@ -275,9 +275,7 @@ def from_linen(
 
     def init(key, inputs):
         variables = jax.jit(module_init)(key, inputs)
-        state = {
-            k: v for k, v in variables.items() if k not in ("params", _COLLECTION)
-        }
+        state = {k: v for k, v in variables.items() if k not in ("params", _COLLECTION)}
         return base.Variables(variables.get("params", {}), state)
 
     def apply(

@@ -48,7 +48,9 @@ class NormFn(Protocol):
 
     def __call__(
         self, name: str, y: jax.Array, weight: jax.Array | None = None
-    ) -> jax.Array: ...
+    ) -> jax.Array:
+        """The normalised, weighted array."""
+        ...
 
 
 class Operation(NamedTuple):

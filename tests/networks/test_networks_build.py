@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import jnas
+from jnas.networks import auxiliary, cells
 from jnas.spaces import Cell, Edge, Genotype
+from jnas.supernet import initial
 
 TINY = {"channels": 4, "cells": 3}
 NB201 = jnas.spaces.nasbench201()
@@ -20,8 +22,8 @@ IMAGES = jax.random.normal(jax.random.key(9), (4, 8, 8, 1))
 def darts_like(normal, concat=(2,), reduce=None, reduce_concat=(2,)):
     normal = [Edge(*edge) for edge in normal]
     reduce = [Edge(*edge) for edge in reduce or [("skip_connect", 0, 2)]]
-    cells = (("normal", Cell(normal, concat)), ("reduce", Cell(reduce, reduce_concat)))
-    return Genotype("mine", cells)
+    both = (("normal", Cell(normal, concat)), ("reduce", Cell(reduce, reduce_concat)))
+    return Genotype("mine", both)
 
 
 # Small enough to compile quickly.
@@ -191,6 +193,40 @@ def test_drop_path_depends_on_key_and_rate(run):
     assert float(jnp.abs(base - run(0.1, jax.random.key(0))[0]).max()) > 1e-3
 
 
+def test_drop_path_differs_between_samples(run):
+    # With running statistics equal images can differ by their masks only.
+    alike = {"statistics": "running", "images": jnp.tile(IMAGES[:1], (4, 1, 1, 1))}
+    dropped = run(0.5, jax.random.key(0), **alike)[0]
+    whole = run(0.0, jax.random.key(0), **alike)[0]
+    assert float(jnp.abs(whole - whole[:1]).max()) < 1e-5
+    assert float(jnp.abs(dropped - dropped[:1]).max()) > 1e-3
+
+
+def test_every_edge_of_every_cell_has_its_own_mask(darts, monkeypatch):
+    net, variables = darts
+    shapes = []
+
+    @jax.jit
+    def run(scales):
+        def given(key, rate, shape, dtype):
+            shapes.append(shape)
+            return scales
+
+        monkeypatch.setattr(cells, "drop_path_scales", given)
+        call = {"train": True, "rates": {"drop_path": 0.5}, "key": jax.random.key(0)}
+        return net.apply(*variables, IMAGES, **call)[0]
+
+    ones = jnp.ones((3, 3, 4))  # cells, edges, samples
+    # All but the identity (edge 1) of the normal cells, all of the reduction cells.
+    places = [(0, 0), (0, 2), *((c, e) for c in (1, 2) for e in range(3))]
+    results = [run(ones), *(run(ones.at[place].set(0.0)) for place in places)]
+    assert shapes == [ones.shape]
+    for i, a in enumerate(results):
+        for b in results[:i]:
+            assert float(jnp.abs(a - b).max()) > 1e-4
+    np.testing.assert_array_equal(run(ones.at[0, 1].set(0.0)), results[0])
+
+
 def test_drop_path_is_for_training_only(run):
     plain, _ = run(train=False)
     rated, _ = run(0.9, train=False)  # needs no key, either
@@ -273,6 +309,40 @@ def test_auxiliary_head():
     # In evaluation it is left out.
     outputs, _ = jax.eval_shape(lambda v: net.apply(*v, images, train=False), variables)
     assert outputs.logits.shape == (4, 5) and outputs.auxiliary is None
+
+
+@pytest.mark.parametrize(("stem", "size"), [("cifar", 8), ("imagenet", 7)])
+def test_auxiliary_head_by_its_definition(stem, size):
+    head = auxiliary.AuxiliaryHead(3, stem)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, size, size, 4)).astype(np.float32)
+    variables = initial.initial_variables(
+        lambda key: head.init(key, x, "batch"), jax.random.key(0)
+    )
+    variables = jax.tree.map(lambda v: v + 0.1, variables)
+    p, stats = variables["params"], variables["batch_stats"]
+    assert ("norm_b" in p) == (stem == "cifar")
+
+    def norm(name, y):
+        if name not in p:
+            return y
+        mean, var = np.asarray(stats[name]["mean"]), np.asarray(stats[name]["var"])
+        scale, bias = np.asarray(p[name]["scale"]), np.asarray(p[name]["bias"])
+        return (y - mean) / np.sqrt(var + 1e-5) * scale + bias
+
+    stride = {"cifar": 3, "imagenet": 2}[stem]
+    y = np.maximum(x, 0)
+    corners = [(i, j) for i in (0, stride) for j in (0, stride)]
+    pooled = [y[:, i : i + 5, j : j + 5].mean((1, 2)) for i, j in corners]
+    hidden = [h @ np.asarray(p["conv_a"]["kernel"])[0, 0] for h in pooled]
+    hidden = [np.maximum(norm("norm_a", h), 0) for h in hidden]
+    kernel = np.asarray(p["conv_b"]).reshape(4, 128, 768)
+    wide = sum(h @ k for h, k in zip(hidden, kernel, strict=True))
+    wide = np.maximum(norm("norm_b", wide), 0)
+    expected = wide @ np.asarray(p["classifier"]["kernel"])
+    expected = expected + np.asarray(p["classifier"]["bias"])
+    got = jax.jit(head.apply, static_argnums=2)(variables, x, "running")
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("value", [0.4, 0.0])

@@ -126,7 +126,10 @@ def test_sigkill_in_the_middle_then_the_same_bits(straight, setup, tmp_path):
             """
         )
     )
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(__file__))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.path.dirname(os.path.dirname(__file__)),
+    }
     child = subprocess.Popen([sys.executable, str(script)], env=environment)
     metrics = tmp_path / "x" / "metrics.jsonl"
     deadline = time.monotonic() + 300

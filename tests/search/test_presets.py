@@ -35,9 +35,7 @@ def test_arch_rate_is_published_at_published_length_and_scaled_below():
 
 @pytest.mark.parametrize("per", ["epoch", "step"])
 def test_cosine_is_the_formula(per):
-    schedule = optimizers.cosine(
-        0.025, 0.001, epochs=50, steps_per_epoch=391, per=per
-    )
+    schedule = optimizers.cosine(0.025, 0.001, epochs=50, steps_per_epoch=391, per=per)
     for step in (0, 390, 391, 10_000, 50 * 391 - 1):
         done = step // 391 if per == "epoch" else step / 391
         expected = 0.001 + 0.024 * (1 + np.cos(np.pi * done / 50)) / 2
@@ -58,7 +56,10 @@ def test_clip_is_torch_rule(scale):
     ("call", "message"),
     [
         (lambda: jnas.presets.get("dart"), "did you mean 'darts'"),
-        (lambda: jnas.presets.darts(jnas.spaces.darts(), learning_rate=0.0), "positive"),
+        (
+            lambda: jnas.presets.darts(jnas.spaces.darts(), learning_rate=0.0),
+            "positive",
+        ),
         (lambda: jnas.presets.darts(jnas.spaces.darts(), epochs=0), "positive"),
         (
             lambda: jnas.presets.darts(jnas.spaces.darts(), cells_per_stage=2),

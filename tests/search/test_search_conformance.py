@@ -57,7 +57,9 @@ def test_scan_equals_jit(search):
         )
     )(state, stacked)
     conformance.trees_close(expected, scanned)
-    conformance.trees_close(jax.tree.map(lambda *x: jnp.stack(x), *infos), scanned_infos)
+    conformance.trees_close(
+        jax.tree.map(lambda *x: jnp.stack(x), *infos), scanned_infos
+    )
 
 
 def test_vmap_over_seeds_equals_single_runs(search):

@@ -74,8 +74,10 @@ def test_three_steps_equal_the_written_out_formulas(x64, order, nesterov):
         ),
         order=order,
     )
-    batches = [(tiny.batch(i, dtype=jnp.float64), tiny.batch(9 + i, dtype=jnp.float64))
-               for i in range(3)]
+    batches = [
+        (tiny.batch(i, dtype=jnp.float64), tiny.batch(9 + i, dtype=jnp.float64))
+        for i in range(3)
+    ]
     state = search.init(jax.random.key(0), batches[0][0]["image"])
     state = state._replace(arch={"cell": state.arch["cell"].astype(jnp.float64)})
     state = state._replace(
@@ -169,7 +171,9 @@ def test_regularizer_hooks_reach_the_step():
         after.weights["dense"][0], state.weights["dense"][0]
     )
     velocity = [
-        leaf for leaf in jax.tree.leaves(after.weight_opt_state) if leaf.shape == (3, 6, 6)
+        leaf
+        for leaf in jax.tree.leaves(after.weight_opt_state)
+        if leaf.shape == (3, 6, 6)
     ]
     assert len(velocity) == 1 and np.all(velocity[0][1] == 1)
     assert not np.all(velocity[0][0] == 1)
