@@ -110,7 +110,7 @@ def _write(path, **arrays):
 
 
 def _images(n=60, side=8, dtype=np.uint8):
-    return np.zeros((n, side, side), dtype)
+    return (np.arange(n * side * side) % 251).reshape(n, side, side).astype(dtype)
 
 
 def _labels(n=60, k=3):
@@ -208,7 +208,7 @@ def test_damaged_runs_say_so_and_lose_nothing(toy, tmp_path, capsys):
     ("genotype", "message"),
     [
         ("DARTS_V3", "DARTS_V"),
-        ("|nor_conv_3x3~0|", "edges"),
+        ("|nor_conv_3x3~0|", "wrong node count"),
         ("Genotype(normal=__import__('os'))", ""),
     ],
 )

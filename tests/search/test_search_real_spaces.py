@@ -1,4 +1,4 @@
-"""The preset on the real spaces: lowering for accelerators, scan, vmap, the main job."""
+"""The preset on the real spaces: lowering, scan, vmap, the main job."""
 
 import json
 
