@@ -134,6 +134,7 @@ def effective_weights(
                 f"operations) or {list(full)} (with cells first), got "
                 f"{list(weights.shape)}"
             )
+        weights = jnp.broadcast_to(weights, full)
         if mixture.edges is not None:
             edges = jnp.asarray(mixture.edges[group.name])
             if edges.shape != shape[:1]:
@@ -141,10 +142,10 @@ def effective_weights(
                     f"mixture.edges[{group.name!r}] must be [{shape[0]}], got "
                     f"{list(edges.shape)}"
                 )
-            weights = weights * edges[:, None]
+            weights = weights * edges[None, :, None]
         if mixture.active is not None:
             active = jnp.asarray(mixture.active[group.name])
             chosen = jax.nn.one_hot(active, shape[1], dtype=weights.dtype)
-            weights = weights * jnp.max(chosen, axis=-2)
-        result[group.name] = jnp.broadcast_to(weights, full)
+            weights = weights * jnp.max(chosen, axis=-2)[None]
+        result[group.name] = weights
     return result

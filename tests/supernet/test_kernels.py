@@ -97,7 +97,7 @@ def test_conv_is_its_definition(x64, window):
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (2, 2)])
 def test_conv_derivatives(x64, window, stride, dilation):
     arguments = random(2, 6, 5, 2), random(*window, 2, 3, seed=1)
-    third = (stride, dilation) == (2, 1)
+    third = (stride, dilation) == (2, 1) and window in [(3, 3), (1, 7)]
     got, expected = (
         derivatives(lambda x, k, f=f: f(x, k, stride, dilation), arguments, third)
         for f in (kernels.conv, reference.conv)
@@ -140,7 +140,7 @@ def test_separable_derivatives(x64, window, stride, dilation, shared):
     assert_same(got, expected)
 
 
-@pytest.mark.parametrize("size", [(6, 5), (2, 2), (1, 3)], ids=str)
+@pytest.mark.parametrize("size", [(6, 5), (1, 2)], ids=str)
 @pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("pool", ["max_pool", "avg_pool"])
 def test_pool_derivatives(x64, pool, stride, size):
