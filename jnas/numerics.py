@@ -35,7 +35,8 @@ def normalised_entropy(probabilities: jax.Array) -> jax.Array:
       ``[...]``; 1 means undecided, 0 decided.
 
     Example:
-      >>> normalised_entropy(jnp.array([[0.5, 0.5], [1.0, 0.0]])).tolist()
+      >>> entropy = normalised_entropy(jnp.array([[0.5, 0.5], [1.0, 0.0]]))
+      >>> [abs(round(float(x), 6)) for x in entropy]
       [1.0, 0.0]
     """
     if probabilities.shape[-1] < 2:

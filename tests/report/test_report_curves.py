@@ -28,7 +28,7 @@ ROWS = [
 def test_each_metric_is_a_line_in_its_panel():
     panels = report.plot_history(ROWS)
     names = [panel.get_ylabel() for panel in panels]
-    assert names == ["loss", "accuracy", "entropy (nats)", "share"]
+    assert names == ["loss", "accuracy", "entropy (of uniform)", "share"]
     assert [len(panel.get_lines()) for panel in panels] == [2, 2, 1, 1]
     line = panels[0].get_lines()[1]
     assert line.get_label() == "val"

@@ -225,7 +225,12 @@ def gradients(name, dtype):
 )
 def passes(request):
     """One training pass of both forms, and the tolerance."""
-    return *gradients(*request.param), TOLERANCE[request.param[1]]
+    tolerance = TOLERANCE[request.param[1]]
+    if request.param == ("darts", jnp.float32):
+        # Against float64, both forms err by 4e-6 in the median of the weights' arrays
+        # and by up to 1e-4 in the worst, small gradients next to large ones.
+        tolerance *= 5
+    return *gradients(*request.param), tolerance
 
 
 def test_logits_agree(passes):
