@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jnas.errors import JnasError
-from jnas.spaces import Genotype, Space
+from jnas.spaces import Genotype, Group, Space
 
 __all__ = ["Mixture", "effective_weights", "from_genotype", "uniform"]
 
@@ -144,8 +145,29 @@ def effective_weights(
                 )
             weights = weights * edges[None, :, None]
         if mixture.active is not None:
-            active = jnp.asarray(mixture.active[group.name])
+            active = _checked_active(mixture.active[group.name], group)
             chosen = jax.nn.one_hot(active, shape[1], dtype=weights.dtype)
             weights = weights * jnp.max(chosen, axis=-2)[None]
         result[group.name] = weights
     return result
+
+
+def _checked_active(active: Any, group: Group) -> jax.Array:
+    """Active candidates ``[E, A]``; their range is checked where it is known."""
+    what = f"mixture.active[{group.name!r}]"
+    if not isinstance(active, jax.core.Tracer):
+        known = np.asarray(active)
+        if known.size and not (known.min() >= 0 and known.max() < group.num_operations):
+            raise JnasError(
+                f"{what} must name operations 0 to {group.num_operations - 1}, got "
+                f"{known.min()} to {known.max()}"
+            )
+    active = jnp.asarray(active)
+    if active.ndim != 2 or active.shape[0] != group.num_edges:
+        raise JnasError(
+            f"{what} must be [{group.num_edges}, A] (edges, active candidates), got "
+            f"{list(active.shape)}"
+        )
+    if not jnp.issubdtype(active.dtype, jnp.integer):
+        raise JnasError(f"{what} must be integers, got {active.dtype}")
+    return active

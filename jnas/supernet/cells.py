@@ -175,7 +175,7 @@ class MixedCell(nn.Module):
       group: the graph and its candidate operations.
       channels: ``C`` of every node.
       reduction: whether edges from the cell's inputs have stride 2.
-      pool_norm: whether average pools are normalised (DARTS) or not (NAS-Bench-201).
+      pool_norm: whether pools are normalised (DARTS) or not (NAS-Bench-201).
     """
 
     group: Group

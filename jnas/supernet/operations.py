@@ -220,7 +220,7 @@ _OPERATIONS: dict[str, Operation | None] = {
     "none": None,
     "skip_connect": _skip(),
     "max_pool_3x3": _pool(kernels.max_pool, norm_in_search=True),
-    # "avg_pool_3x3" differs between the two families: see `get_operation`.
+    # Pools differ between the two families: see `get_operation`.
     "avg_pool_3x3": _pool(kernels.avg_pool, norm_in_search=True),
     "sep_conv_3x3": _separable(3, 1, 2),
     "sep_conv_5x5": _separable(5, 1, 2),
@@ -231,7 +231,10 @@ _OPERATIONS: dict[str, Operation | None] = {
     "nor_conv_1x1": _relu_conv_norm(1),
     "nor_conv_3x3": _relu_conv_norm(3),
 }
-_PLAIN_AVG_POOL = _pool(kernels.avg_pool, norm_in_search=False)
+_PLAIN_POOLS = {
+    "max_pool_3x3": _pool(kernels.max_pool, norm_in_search=False),
+    "avg_pool_3x3": _pool(kernels.avg_pool, norm_in_search=False),
+}
 _MODULES: dict[str, Callable[..., Any]] = {}
 
 
@@ -278,7 +281,7 @@ def get_operation(
 
     Args:
       name: its name.
-      pool_norm: whether average pools are followed by a norm in search (DARTS: yes,
+      pool_norm: whether pools are followed by a norm in search (DARTS: yes,
         NAS-Bench-201: no).
 
     Returns:
@@ -291,8 +294,8 @@ def get_operation(
       >>> get_operation("none") is None
       True
     """
-    if name == "avg_pool_3x3" and not pool_norm:
-        return _PLAIN_AVG_POOL
+    if name in _PLAIN_POOLS and not pool_norm:
+        return _PLAIN_POOLS[name]
     if name in _OPERATIONS:
         return _OPERATIONS[name]
     if name in _MODULES:
