@@ -20,18 +20,21 @@ from jnas.spaces import Genotype
 from jnas.supernet import base
 
 __all__ = [
+    "SKIPS",
     "ArchInfo",
     "Diagnostics",
     "Search",
     "SearchInfo",
     "SearchState",
     "WeightInfo",
+    "derived_skip_share",
     "differentiable",
     "seed_axes",
 ]
 
 ORDERS = ("arch_first", "weights_first", "joint")
-_SKIPS = ("skip_connect", "skip", "identity")
+# Operations that pass their input on; a collapsed search selects little else.
+SKIPS = ("skip_connect", "skip", "identity")
 
 
 class SearchState(NamedTuple):
@@ -426,7 +429,6 @@ def differentiable(
         derived = mixture.from_genotype(space, genotype)
         derived_loss, derived_metrics = run(state, derived, batch)
         entropy, skips = _summary(space, mixed)
-        names = [e.operation for _, cell in genotype.cells for e in cell.edges]
         return Diagnostics(
             loss,
             metrics,
@@ -434,7 +436,7 @@ def differentiable(
             derived_metrics,
             entropy,
             skips,
-            sum(name in _SKIPS for name in names) / len(names),
+            derived_skip_share(genotype),
         )
 
     return Search(
@@ -451,6 +453,24 @@ def differentiable(
         task=task,
         config={**(config or {}), "order": order, "supernet": supernet.config},
     )
+
+
+def derived_skip_share(genotype: Genotype) -> float:
+    """The share of skip connections among a genotype's operations.
+
+    Args:
+      genotype: the genotype.
+
+    Returns:
+      A fraction.
+
+    Example:
+      >>> import jnas
+      >>> derived_skip_share(jnas.spaces.nasbench201().decode([1, 1, 1, 3, 3, 3]))
+      0.5
+    """
+    names = [edge.operation for _, cell in genotype.cells for edge in cell.edges]
+    return sum(name in SKIPS for name in names) / len(names)
 
 
 def _remember(state: SearchState, step: jax.Array, every: int) -> Any:
@@ -472,7 +492,7 @@ def _summary(space, mixed):
         weights = mixed.weights[group.name]
         weights = weights if weights.ndim == 2 else jnp.mean(weights, axis=0)
         entropies.append(numerics.normalised_entropy(weights))
-        columns = [i for i, op in enumerate(group.operations) if op in _SKIPS]
+        columns = [i for i, op in enumerate(group.operations) if op in SKIPS]
         total = jnp.sum(weights, axis=-1)
         share = jnp.sum(weights[:, jnp.array(columns, int)], axis=-1)
         skips.append(share / jnp.where(total > 0, total, 1.0))

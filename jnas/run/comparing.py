@@ -13,11 +13,11 @@ from jnas.errors import JnasError
 from jnas.mixture import Mixture
 from jnas.run.metrics import write_atomically
 from jnas.run.retraining import RetrainResult
+from jnas.search import SKIPS
 from jnas.spaces import Genotype, Space
 
 __all__ = ["all_skip", "collapse", "environment", "random_genotype", "write_summary"]
 
-SKIPS = ("skip_connect", "skip", "identity")
 _EMPTY = (*SKIPS, "none", "max_pool_3x3", "avg_pool_3x3")
 
 

@@ -18,8 +18,6 @@ from jnas.spaces import Genotype
 
 __all__ = ["SearchResult", "search"]
 
-_SKIPS = ("skip_connect", "skip", "identity")
-
 
 class SearchResult(NamedTuple):
     """What a search gives back.
@@ -127,11 +125,10 @@ pass epochs=2 to the preset
 
     def epoch_metrics(state: searches.SearchState) -> dict[str, Any]:
         genotype = search.derive(state)
-        names = [e.operation for _, cell in genotype.cells for e in cell.edges]
         mixed = search.probabilities(state.arch)
         return {
             "genotype": str(genotype),
-            "derived_skip_share": sum(n in _SKIPS for n in names) / len(names),
+            "derived_skip_share": searches.derived_skip_share(genotype),
             "probabilities": {
                 group: np.round(np.asarray(weights, np.float64), 5).tolist()
                 for group, weights in mixed.weights.items()
