@@ -80,15 +80,19 @@ class Progress:
             )
 
     def _open(self, terminal: Any) -> None:
-        from rich import progress
+        from rich import progress, table
 
+        # On a narrow terminal the metrics wrap; nothing else is shortened.
+        wrapping = table.Column(no_wrap=False, overflow="fold")
         self._bar = progress.Progress(
             progress.TextColumn("{task.description} {task.fields[epoch]}"),
             progress.BarColumn(bar_width=24),
             progress.TaskProgressColumn(),
             progress.TimeElapsedColumn(),
             progress.TimeRemainingColumn(),
-            progress.TextColumn("{task.fields[metrics]}", markup=False),
+            progress.TextColumn(
+                "{task.fields[metrics]}", markup=False, table_column=wrapping
+            ),
             console=terminal,
             transient=False,
         )
