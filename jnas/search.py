@@ -420,14 +420,15 @@ def differentiable(
         )
         return loss, metrics
 
+    # Compiled once for both mixtures of every `inspect`: only their values differ.
+    measure = jax.jit(evaluate)
+
     def inspect(state, batch):
         mixed = relaxation.probabilities(state.arch)
         genotype = derive(state)
-        # One compiled program serves both mixtures: only their values differ.
-        run = jax.jit(evaluate)
-        loss, metrics = run(state, Mixture(mixed.weights), batch)
+        loss, metrics = measure(state, mixed, batch)
         derived = mixture.from_genotype(space, genotype)
-        derived_loss, derived_metrics = run(state, derived, batch)
+        derived_loss, derived_metrics = measure(state, derived, batch)
         entropy, skips = _summary(space, mixed)
         return Diagnostics(
             loss,

@@ -1,4 +1,4 @@
-"""`compare`: the found genotype against baselines, all retrained under one budget."""
+"""What a found genotype is compared with, and the summary of the comparison."""
 
 import json
 import platform

@@ -164,4 +164,5 @@ def _show(fields: dict[str, Any], name: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
+    """The message of an error, or its type, on one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__

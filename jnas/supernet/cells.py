@@ -151,10 +151,7 @@ class _Stacked:
                 self.new[name].append((mean, var))
                 return z
             mean, var = (v.value[stat_rows].reshape(-1) for v in self.stats[name])
-            factor = lax.rsqrt(var + layers.EPSILON)
-            factor = factor if scale is None else factor * scale
-            centred = y - kernels.per_channel(mean)
-            return (centred * kernels.per_channel(factor)).astype(y.dtype)
+            return layers.normalise_running(y, mean, var, scale)
 
         stride = _stride(self.group, source, self.reduction)
         return self.operation.apply(params, norm, x, stride, weight)

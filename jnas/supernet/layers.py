@@ -67,6 +67,16 @@ def unbiased(variance: jax.Array, count: int) -> jax.Array:
     return variance * (count / max(count - 1, 1))
 
 
+def normalise_running(
+    y: jax.Array, mean: jax.Array, variance: jax.Array, scale: jax.Array | None
+) -> jax.Array:
+    """Normalises ``[B, H, W, C]`` by given statistics, times a scale, each ``[C]``."""
+    factor = lax.rsqrt(variance + EPSILON)
+    factor = factor if scale is None else factor * scale
+    centred = y - kernels.per_channel(mean)
+    return (centred * kernels.per_channel(factor)).astype(y.dtype)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation over ``[B, H, W]``; one layer's statistics are ``[C]``.
 
@@ -94,10 +104,7 @@ class BatchNorm(nn.Module):
                 mean.value = running_update(mean.value, batch_mean)
                 var.value = running_update(var.value, unbiased(batch_var, count))
         else:
-            factor = lax.rsqrt(var.value + EPSILON)
-            factor = factor if scale is None else factor * scale
-            centred = y - kernels.per_channel(mean.value)
-            z = (centred * kernels.per_channel(factor)).astype(y.dtype)
+            z = normalise_running(y, mean.value, var.value, scale)
         return z if shift is None else z + kernels.per_channel(shift).astype(y.dtype)
 
 

@@ -18,7 +18,7 @@ from flax import linen as nn
 from jnas import mixture as mixtures
 from jnas.errors import JnasError
 from jnas.spaces import Genotype, Group, Space
-from jnas.supernet import address, base
+from jnas.supernet import address, base, operations
 
 __all__ = ["Mixed", "choosing", "from_linen"]
 
@@ -31,13 +31,6 @@ _FOUND: contextvars.ContextVar[dict | None] = contextvars.ContextVar(
 _CHOSEN: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar(
     "jnas_chosen", default=None
 )
-
-
-def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(function).parameters
-    except (TypeError, ValueError):  # some built-in functions have no signature
-        return {}
 
 
 def _is_factory(candidate: Callable[..., Any]) -> bool:
@@ -67,8 +60,7 @@ class _Candidate(nn.Module):
             candidate = candidate.clone(
                 parent=self, name="module", _deep_clone=True, _reset_names=True
             )
-        target = candidate.__call__ if isinstance(candidate, nn.Module) else candidate
-        known = _parameters(target)
+        known = operations.call_parameters(candidate)
         wants_all = any(p.kind is p.VAR_KEYWORD for p in known.values())
         kept = {k: v for k, v in kwargs.items() if wants_all or k in known}
         return candidate(*args, **kept)
@@ -240,7 +232,7 @@ def from_linen(
       >>> y.tolist()
       [[0.0, 0.0, 2.0]]
     """
-    parameters = _parameters(module.__call__)
+    parameters = operations.call_parameters(module)
 
     def call_options(train, statistics):
         options = {"train": train, "statistics": statistics}

@@ -10,7 +10,7 @@ operations (Dong & Yang, ICLR 2020, section 2.1), as in the authors' code.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -25,6 +25,7 @@ __all__ = [
     "Operation",
     "Parameter",
     "call_candidate",
+    "call_parameters",
     "get_operation",
     "operation_names",
     "register_operation",
@@ -318,9 +319,25 @@ def call_candidate(candidate: Callable[..., Any], x: Any, train: bool) -> Any:
       >>> call_candidate(lambda x: x + 1, 1, train=True)
       2
     """
-    target = candidate.__call__ if isinstance(candidate, nn.Module) else candidate
+    named = "train" in call_parameters(candidate)
+    return candidate(x, train=train) if named else candidate(x)
+
+
+def call_parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a call.
+
+    Args:
+      function: a function or a Linen module.
+
+    Returns:
+      ``{name: parameter}``; empty for built-in functions without a signature.
+
+    Example:
+      >>> list(call_parameters(lambda x, train: x))
+      ['x', 'train']
+    """
+    target = function.__call__ if isinstance(function, nn.Module) else function
     try:
-        parameters = inspect.signature(target).parameters
-    except (TypeError, ValueError):  # some built-in functions have no signature
-        parameters = {}
-    return candidate(x, train=train) if "train" in parameters else candidate(x)
+        return inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return {}
