@@ -61,8 +61,9 @@ def global_norm(tree: Any) -> jax.Array:
       5.0
     """
     square = sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree))
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
+    # Not `square > 0`, which would turn the norm of NaN into 0.
+    zero = square == 0
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, square)))
 
 
 def all_finite(tree: Any) -> jax.Array:

@@ -2,8 +2,13 @@
 
 How a step flows: arch --relaxation--> mixture --regularizer--> mixture --supernet-->
 outputs --task--> loss. The arch half-step takes the hypergradient of the validation
-loss, the weight half-step the gradient of the training loss. The supernet's running
-statistics are updated by the forward pass of each half-step, as in the authors' code.
+loss, the weight half-step the gradient of the training loss.
+
+Each half-step has one forward pass that updates the supernet's running statistics (and
+carries): that of the validation loss, at whatever weights the hypergradient evaluates
+it, and that of the training loss. Evaluations of the training loss inside a
+hypergradient update nothing. An arch half-step whose hypergradient is not finite
+changes nothing at all; ``arch_skipped`` in its info says so.
 """
 
 from collections.abc import Callable
@@ -77,6 +82,8 @@ class ArchInfo(NamedTuple):
       arch_entropy: mean over edges after the update, relative to uniform (1:
         undecided, 0: decided).
       skip_share: mean probability of the skip connection after the update.
+      arch_skipped: 1 where the hypergradient was not finite, so that nothing was
+        changed; else 0.
     """
 
     val_loss: jax.Array
@@ -84,6 +91,7 @@ class ArchInfo(NamedTuple):
     arch_grad_norm: jax.Array
     arch_entropy: jax.Array
     skip_share: jax.Array
+    arch_skipped: jax.Array
 
 
 class WeightInfo(NamedTuple):
@@ -111,6 +119,7 @@ class SearchInfo(NamedTuple):
     arch_grad_norm: jax.Array
     arch_entropy: jax.Array
     skip_share: jax.Array
+    arch_skipped: jax.Array
 
 
 class Diagnostics(NamedTuple):
@@ -202,7 +211,8 @@ def differentiable(
 
     Args:
       supernet: the weight-sharing network.
-      weight_tx: optimizer of the weights.
+      weight_tx: optimizer of the weights; its ``update`` gets the training batch as the
+        extra keyword ``batch``.
       arch_tx: optimizer of the architecture parameters.
       relaxation: default ``relax.softmax()``.
       hypergradient: default ``bilevel.first_order()``.
@@ -244,6 +254,7 @@ def differentiable(
     selector = selector or select.argmax()
     task = task or base.classification()
     space = supernet.space
+    weight_tx = optax.with_extra_args_support(weight_tx)
 
     def init(key, inputs):
         weights_key, arch_key, key = jax.random.split(key, 3)
@@ -277,10 +288,14 @@ def differentiable(
             key=key,
         )
         loss, metrics = task.loss(outputs, batch)
-        return loss, metrics, model_state
+        return loss, metrics, model_state, outputs
 
-    def objective(state, phase, model_state):
-        """The loss ``(weights, arch, batch, key) -> (scalar, aux)`` of a phase."""
+    def objective(state, phase, model_state, virtual=False):
+        """The loss ``(weights, arch, batch, key) -> (scalar, aux)`` of a phase.
+
+        ``virtual``: the training loss inside a hypergradient, which is differentiated
+        by arch, too, and leaves out the task's penalty, as the authors' code does.
+        """
 
         def loss(weights, arch, batch, key):
             sample_key, change_key, forward_key, penalty_key = jax.random.split(key, 4)
@@ -301,9 +316,9 @@ def differentiable(
                 key=change_key,
                 **context,
             )
-            if phase == "weights":
+            if phase == "weights" and not virtual:
                 mixed = jax.lax.stop_gradient(mixed)
-            value, metrics, new_state = forward(
+            value, metrics, new_state, outputs = forward(
                 state, weights, mixed, batch, forward_key, model_state
             )
             penalty = regularizer.penalty(
@@ -314,6 +329,8 @@ def differentiable(
                 key=penalty_key,
                 **context,
             )
+            if phase == "weights" and not virtual and task.penalty is not None:
+                penalty = penalty + task.penalty(outputs, batch)
             return value + penalty, (value, metrics, new_state, mixed)
 
         return loss
@@ -322,11 +339,10 @@ def differentiable(
         return jax.random.fold_in(jax.random.fold_in(state.key, state.step), phase)
 
     def arch_step(state, train_batch, val_batch):
-        model_state = {**state.model_state, **state.streams}
         grad, own_state, info = hypergradient.estimate(
             state.hypergradient_state,
-            objective(state, "arch", state.model_state),
-            objective(state, "arch", model_state),
+            objective(state, "weights", state.model_state, virtual=True),
+            objective(state, "arch", {**state.model_state, **state.streams}),
             state.weights,
             state.arch,
             train_batch,
@@ -338,19 +354,40 @@ def differentiable(
         value, metrics, new_state, mixed = info["val_aux"]
         updates, opt_state = arch_tx.update(grad, state.arch_opt_state, state.arch)
         arch = optax.apply_updates(state.arch, updates)
-        arch = relaxation.after_update(state.arch, arch, mixed)
-        streams = {name: new_state[name] for name in supernet.per_stream}
-        kept = {name: state.model_state[name] for name in supernet.per_stream}
-        state = state._replace(
-            arch=arch,
+        after = state._replace(
+            arch=relaxation.after_update(state.arch, arch, mixed),
             arch_opt_state=opt_state,
             hypergradient_state=own_state,
-            model_state={**new_state, **kept},
-            streams=streams,
+            model_state={
+                **new_state,
+                **{name: state.model_state[name] for name in supernet.per_stream},
+            },
+            streams={name: new_state[name] for name in supernet.per_stream},
         )
-        entropy, skips = _summary(space, relaxation.probabilities(arch))
+        finite = numerics.all_finite(grad)
+        changed = {
+            name: jax.tree.map(
+                lambda new, old: jnp.where(finite, new, old),
+                getattr(after, name),
+                getattr(state, name),
+            )
+            for name in (
+                "arch",
+                "arch_opt_state",
+                "hypergradient_state",
+                "model_state",
+                "streams",
+            )
+        }
+        state = state._replace(**changed)
+        entropy, skips = _summary(space, relaxation.probabilities(state.arch))
         return state, ArchInfo(
-            value, metrics, numerics.global_norm(grad), entropy, skips
+            value,
+            metrics,
+            numerics.global_norm(grad),
+            entropy,
+            skips,
+            1 - finite.astype(jnp.float32),
         )
 
     def weight_step(state, train_batch):
@@ -363,7 +400,7 @@ def differentiable(
             state.regularizer_state, grads, supernet=supernet, step=state.step
         )
         updates, opt_state = weight_tx.update(
-            grads, state.weight_opt_state, state.weights
+            grads, state.weight_opt_state, state.weights, batch=train_batch
         )
         if trainable is not None:
             # A zero gradient still moves a weight under momentum and decay, so the
@@ -415,7 +452,7 @@ def differentiable(
         )
 
     def evaluate(state, mixed, batch, *, statistics="batch"):
-        loss, metrics, _ = forward(
+        loss, metrics, _, _ = forward(
             state, state.weights, mixed, batch, state.key, state.model_state, statistics
         )
         return loss, metrics

@@ -16,7 +16,18 @@ SPACES = {
     "darts": jnas.spaces.darts(),
 }
 RELAXATIONS = {"softmax": jnas.relax.softmax}
-HYPERGRADIENTS = {"first_order": jnas.bilevel.first_order}
+HYPERGRADIENTS = {
+    "first_order": jnas.bilevel.first_order,
+    "unrolled": jnas.bilevel.unrolled,
+    "unrolled-3": lambda: jnas.bilevel.unrolled(3),
+    "unrolled-finite_difference": lambda: jnas.bilevel.unrolled(
+        method="finite_difference"
+    ),
+    "implicit": jnas.bilevel.implicit,
+    "implicit-cg": lambda: jnas.bilevel.implicit("cg", terms=3),
+    "mixed_level": jnas.bilevel.mixed_level,
+    "single_level": jnas.bilevel.single_level,
+}
 REGULARIZERS = {
     "identity": jnas.regularizers.identity,
     "chain": lambda: jnas.regularizers.chain(

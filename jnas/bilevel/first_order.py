@@ -16,6 +16,9 @@ def first_order() -> base.Hypergradient:
     Returns:
       The estimator; it has no state and never calls the training loss.
 
+    Raises:
+      JnasError: from ``estimate``, when a loss or a tree is not what it must be.
+
     Example:
       >>> loss = lambda weights, arch, batch, key: ((weights * arch - batch) ** 2, None)
       >>> hypergradient = first_order()
@@ -29,17 +32,14 @@ def first_order() -> base.Hypergradient:
       https://arxiv.org/abs/1806.09055
     """
 
-    def init(weights, arch):
-        del weights, arch
-        return ()
-
     def estimate(
         state, train_loss, val_loss, weights, arch, train_batch, val_batch, *, key, **_
     ):
         del train_loss, train_batch
-        (value, aux), grad = jax.value_and_grad(val_loss, argnums=1, has_aux=True)(
-            weights, arch, val_batch, key
-        )
+        base.check_real(arch, "arch")
+        (value, aux), grad = jax.value_and_grad(
+            base.scalar(val_loss, "validation"), argnums=1, has_aux=True
+        )(weights, arch, val_batch, key)
         return grad, state, {"val_loss": value, "val_aux": aux}
 
-    return base.Hypergradient(init, estimate)
+    return base.Hypergradient(base.stateless, estimate)

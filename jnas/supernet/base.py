@@ -59,10 +59,14 @@ class Task(NamedTuple):
     Attributes:
       inputs: ``(batch) -> inputs`` of the network.
       loss: ``(outputs, batch) -> (scalar, metrics)``, metrics a dict of scalars.
+      penalty: ``(outputs, batch) -> scalar`` that training the weights adds to the
+        loss (e.g. slowness of a recurrent state); the architecture's loss and
+        evaluation never see it. None for nothing.
     """
 
     inputs: Callable[[Any], Any]
     loss: Callable[[Any, Any], tuple[jax.Array, dict[str, jax.Array]]]
+    penalty: Callable[[Any, Any], jax.Array] | None = None
 
 
 def classification(label_smoothing: float = 0.0) -> Task:
