@@ -10,6 +10,7 @@ _ROOMS = (
     "cost",
     "data",
     "errors",
+    "interop",
     "mixture",
     "networks",
     "numerics",

@@ -15,7 +15,13 @@ import optax
 from jnas import numerics
 from jnas.errors import JnasError
 
-__all__ = ["clip_by_global_norm", "cosine", "coupled_adam", "coupled_sgd"]
+__all__ = [
+    "clip_by_global_norm",
+    "cosine",
+    "coupled_adam",
+    "coupled_sgd",
+    "scale_by_window",
+]
 
 
 def cosine(
@@ -50,7 +56,8 @@ def cosine(
         )
 
     def schedule(count):
-        done = count / steps_per_epoch
+        # An integer divides to float32, even under x64.
+        done = jnp.asarray(count, float) / steps_per_epoch
         done = jnp.floor(done) if per == "epoch" else done
         factor = (1 + jnp.cos(jnp.pi * done / epochs)) / 2
         return final + (initial - final) * factor
@@ -162,4 +169,44 @@ def coupled_adam(
 
     return optax.inject_hyperparams(make)(
         learning_rate=learning_rate, weight_decay=weight_decay
+    )
+
+
+def scale_by_window(bptt: int) -> optax.GradientTransformationExtraArgs:
+    """Scales the step on a window of text by its share of a full window.
+
+    The last part of an optimizer of language models (Merity et al., ICLR 2018, as in
+    DARTS' code): else the few gradients of a short window, a mean, would count more.
+
+    Args:
+      bptt: times of a full window.
+
+    Returns:
+      The transformation; its ``update`` needs the extra keyword ``batch`` with the
+      scalar "length".
+
+    Raises:
+      JnasError: ``bptt`` is not positive, or there is no such batch.
+
+    Example:
+      >>> tx = optax.chain(optax.sgd(1.0), scale_by_window(10))
+      >>> w = jnp.array(2.0)
+      >>> batch = {"length": 5}
+      >>> float(tx.update(jnp.array(1.0), tx.init(w), w, batch=batch)[0])
+      -0.5
+    """
+    if isinstance(bptt, bool) or not isinstance(bptt, int) or bptt < 1:
+        raise JnasError(f"bptt must be a positive integer, got {bptt!r}")
+
+    def update(updates, state, params=None, *, batch=None, **extra_args):
+        del params, extra_args
+        if not isinstance(batch, dict) or "length" not in batch:
+            raise JnasError(
+                "scale_by_window needs the batch: tx.update(..., batch={'length': n})"
+            )
+        share = jnp.asarray(batch["length"]) / bptt
+        return jax.tree.map(lambda u: u * share.astype(u.dtype), updates), state
+
+    return optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(), update
     )

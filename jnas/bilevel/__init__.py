@@ -25,7 +25,7 @@ Example:
   ...     (), train_loss, val_loss, w, log_l2, train_batch, val_batch,
   ...     weight_tx=tx, weight_opt_state=tx.init(w), key=keys[2])
   >>> grad.shape, sorted(info)
-  ((), ['response_norm', 'val_aux', 'val_loss'])
+  ((), ['response', 'val_aux', 'val_loss'])
 """
 
 from jnas.bilevel.base import Hypergradient, LossFn

@@ -58,9 +58,9 @@ def implicit(
 
     Returns:
       The estimator. It has no state. Beside the contract's entries, its info has
-      "response_norm", the norm of what is added to the direct gradient, and "residual":
-      how far x is from a solution, ``|v - (H + damping I) x| / |v|`` (of the series
-      without its last term, which costs no further product).
+      "response", a tree like arch: what is added to the direct gradient, and
+      "residual": how far x is from a solution, ``|v - (H + damping I) x| / |v|`` (of
+      the series without its last term, which costs no further product).
 
     Raises:
       JnasError: an option is out of range; from ``estimate``, when a loss or a tree is
@@ -118,7 +118,8 @@ def implicit(
         else:
             x, residual = _conjugate_gradients(product, v, terms, tolerance)
         pulled = products.mixed_product(loss, weights, arch, x)
-        grad = products.add(direct, pulled, -1.0)
+        response = jax.tree.map(jnp.negative, pulled)
+        grad = products.add(direct, response)
         norm = numerics.global_norm(v)
         return (
             grad,
@@ -126,7 +127,7 @@ def implicit(
             {
                 "val_loss": value,
                 "val_aux": aux,
-                "response_norm": numerics.global_norm(pulled),
+                "response": response,
                 "residual": residual / jnp.where(norm > 0, norm, 1.0),
             },
         )

@@ -57,7 +57,7 @@ def unrolled(
       steps: how many updates; 1 in DARTS.
       method: "exact", or "finite_difference" (of one step only).
       epsilon: of the finite difference: the weights are moved by this Euclidean length
-        in either direction; 0.01 in DARTS.
+        in either direction; 0.01 in DARTS. May be traced.
       inner_tx: optimizer of the virtual updates in place of ``weight_tx``; its state
         must have the same structure, so it may differ in stateless parts (DARTS: its
         clipping replaced by ``optax.identity()``).
@@ -70,7 +70,7 @@ def unrolled(
 
     Returns:
       The estimator. It has no state. Beside the contract's entries, its info has
-      "response_norm", the norm of what is added to the direct gradient.
+      "response", a tree like arch: what is added to the direct gradient.
 
     Raises:
       JnasError: an option is out of range; from ``estimate``, when a loss, a tree or
@@ -141,8 +141,7 @@ def unrolled(
             tx, weight_opt_state, weights, arch, train_at, validate, steps
         )
         grad = products.add(direct, response)
-        norm = numerics.global_norm(response)
-        return grad, state, {**aux, "response_norm": norm}
+        return grad, state, {**aux, "response": response}
 
     return base.Hypergradient(base.stateless, estimate)
 
@@ -294,7 +293,7 @@ def _check_options(steps: Any, method: Any, epsilon: Any, clip: Any) -> None:
         raise JnasError(f"steps must be a whole number >= 1, got {steps!r}")
     if method not in METHODS:
         raise JnasError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    if not epsilon > 0:
+    if not isinstance(epsilon, jax.core.Tracer) and not epsilon > 0:
         raise JnasError(f"epsilon must be positive, got {epsilon!r}")
     if method == "finite_difference" and steps != 1:
         raise JnasError(
