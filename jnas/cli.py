@@ -4,7 +4,9 @@ Heavy imports happen inside the commands, so that ``--help`` is quick.
 """
 
 import dataclasses
+import math
 import os
+import statistics
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,7 +40,8 @@ class Search:
     space: str = "nasbench201"
     """What to search (see: jnas list)."""
     data: str = "digits"
-    """On what: a name (see: jnas list) or an .npz file with images and labels."""
+    """On what: a name (see: jnas list), an .npz file with images and labels, or a text
+    file (.txt, .txt.gz; words:FILE reads it by word)."""
     data_dir: Path | None = None
     """Folder of the data files; by default $JNAS_DATA and the usual places."""
     epochs: int = 50
@@ -51,6 +54,10 @@ class Search:
     """Cells of the supernet and the final networks (space darts; default 8)."""
     cells_per_stage: int | None = None
     """Cells in each of three stages (space nasbench201; default 1)."""
+    width: int = 64
+    """Width of recurrent networks (space darts_rnn)."""
+    bptt: int = 35
+    """Times of a window of text."""
     learning_rate: float | None = None
     """Of the supernet's weights (default: the method's)."""
     arch_learning_rate: float | None = None
@@ -76,7 +83,7 @@ class Retrain:
     genotype: str
     """A published name (DARTS_V2), its text, JSON, or a file that holds one."""
     data: str = "digits"
-    """A name (see: jnas list) or an .npz file with images and labels."""
+    """A name (see: jnas list), an .npz file with images and labels, or a text file."""
     data_dir: Path | None = None
     """Folder of the data files; by default $JNAS_DATA and the usual places."""
     epochs: int = 30
@@ -89,6 +96,10 @@ class Retrain:
     """Cells (DARTS-like genotypes; default 8)."""
     cells_per_stage: int | None = None
     """Cells in each of three stages (NAS-Bench-201; default 1)."""
+    width: int = 64
+    """Width of recurrent networks."""
+    bptt: int = 35
+    """Times of a window of text."""
     learning_rate: float | None = None
     """At the start (default: the recipe's)."""
     auxiliary: bool = False
@@ -115,6 +126,27 @@ def _size(space_is_stages: bool, args: Search | Retrain) -> dict[str, Any]:
     return {"cells": args.cells or 8}
 
 
+def _check_kinds(args: Search, space: Any, data: Any) -> None:
+    """Method, space and data must all be for text, or none of them."""
+    from jnas import data as datasets
+
+    recurrent = "recurrent" in space.names
+    is_text = isinstance(data, datasets.TextDataset)
+    told = {
+        f"--method {args.method}": args.method == "darts_rnn",
+        f"--space {args.space}": recurrent,
+        f"--data {args.data}": is_text,
+    }
+    if len(set(told.values())) > 1:
+        texts = [name for name, value in told.items() if value]
+        others = [name for name, value in told.items() if not value]
+        raise JnasError(
+            f"{' and '.join(texts)} {'are' if len(texts) > 1 else 'is'} for text, "
+            f"{' and '.join(others)} for images: for text use --method darts_rnn "
+            "--space darts_rnn --data tinyshakespeare"
+        )
+
+
 def _positive(args: Any, *names: str) -> None:
     for name in names:
         if getattr(args, name) < 1:
@@ -127,26 +159,30 @@ def _search(args: Search) -> None:
     from jnas import presets, report, run, spaces
     from jnas.run import comparing
 
-    _positive(args, "epochs", "batch_size", "channels", "retrain_seeds")
+    _positive(args, "epochs", "batch_size", "channels", "width", "retrain_seeds")
     if args.retrain_epochs < 0:
         raise JnasError(f"--retrain-epochs must be >= 0, got {args.retrain_epochs}")
     method = presets.get(args.method)
     space = spaces.get(args.space)
     data = datasets.load(args.data, data_dir=args.data_dir)
-    size = _size("reduce" not in space.names, args)
-    steps = -(-len(data.train) // args.batch_size)
+    _check_kinds(args, space, data)
     options: dict[str, Any] = {"arch_learning_rate": args.arch_learning_rate}
     if args.learning_rate is not None:
         options["learning_rate"] = args.learning_rate
-    search = method(
-        space,
-        channels=args.channels,
-        num_classes=data.num_classes,
-        epochs=args.epochs,
-        steps_per_epoch=steps,
-        **size,
-        **options,
-    )
+    is_text = isinstance(data, datasets.TextDataset)
+    if is_text:
+        retraining: dict[str, Any] = {"width": args.width, "bptt": args.bptt}
+        options |= {**retraining, "vocab_size": data.vocab_size}
+        feed = datasets.text_feed(
+            data.train, data.validation, batch_size=args.batch_size, bptt=args.bptt
+        )
+        steps = feed.steps_per_epoch
+    else:
+        size = _size("reduce" not in space.names, args)
+        retraining = {"channels": args.channels, **size}
+        options |= {**retraining, "num_classes": data.num_classes}
+        steps = -(-len(data.train) // args.batch_size)
+    search = method(space, epochs=args.epochs, steps_per_epoch=steps, **options)
     data_name = Path(args.data).stem.replace(":", "-")
     default = Path("runs") / f"{args.method}-{args.space}-{data_name}-seed{args.seed}"
     workdir = args.workdir or default
@@ -154,7 +190,8 @@ def _search(args: Search) -> None:
     console.print(
         f"[bold]{args.method}[/] in space [bold]{args.space}[/] on [bold]{data.name}[/]"
         f": {len(data.train)} train, {len(data.validation)} validation, "
-        f"{len(data.test)} test images; writing to {workdir}",
+        f"{len(data.test)} test {'tokens' if is_text else 'images'}; writing to "
+        f"{workdir}",
         soft_wrap=True,
     )
     found = run.search(
@@ -183,7 +220,8 @@ def _search(args: Search) -> None:
         candidates = {"found": found.genotype}
         if args.baselines:
             candidates["random"] = comparing.random_genotype(space, args.seed)
-            candidates["all skip"] = comparing.all_skip(space)
+            plain = "all identity" if is_text else "all skip"
+            candidates[plain] = comparing.all_skip(space)
         recipe: dict[str, Any] = {}
         if args.retrain_learning_rate is not None:
             recipe["learning_rate"] = args.retrain_learning_rate
@@ -194,10 +232,9 @@ def _search(args: Search) -> None:
                 epochs=args.retrain_epochs,
                 batch_size=args.batch_size,
                 seeds=range(args.retrain_seeds),
-                channels=args.channels,
                 label=label,
                 workdir=workdir / "retrain" / label.replace(" ", "-"),
-                **size,
+                **retraining,
                 **recipe,
             )
         _table(console, rows)
@@ -241,26 +278,28 @@ def _retrain(args: Retrain) -> None:
     from jnas import run
     from jnas.spaces import Genotype
 
-    _positive(args, "epochs", "batch_size", "channels", "seeds")
+    _positive(args, "epochs", "batch_size", "channels", "width", "seeds")
     text = args.genotype
     if Path(text).suffix and Path(text).is_file():
         text = Path(text).read_text()
     genotype = Genotype.parse(text)
     data = datasets.load(args.data, data_dir=args.data_dir)
-    recipe: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if args.learning_rate is not None:
-        recipe["learning_rate"] = args.learning_rate
+        options["learning_rate"] = args.learning_rate
+    if genotype.names == ("recurrent",):
+        options |= {"width": args.width, "bptt": args.bptt}
+    else:
+        options |= {"channels": args.channels, "auxiliary": args.auxiliary}
+        options |= _size(genotype.names == ("cell",), args)
     row = run.retrain(
         genotype,
         data,
         epochs=args.epochs,
         batch_size=args.batch_size,
         seeds=range(args.seeds),
-        channels=args.channels,
-        auxiliary=args.auxiliary,
         workdir=args.workdir,
-        **_size(genotype.names == ("cell",), args),
-        **recipe,
+        **options,
     )
     _table(_console(), {"given": row})
 
@@ -319,7 +358,9 @@ def _table(console: Any, rows: dict[str, Any]) -> None:
     )
     table.add_column("network", no_wrap=True)
     table.add_column("genotype", overflow="fold")
-    for column in ("parameters", "test accuracy", "seconds"):
+    is_text = all(row.bits for row in rows.values())
+    figure = "test bits" if is_text else "test accuracy"
+    for column in ("parameters", figure, "seconds"):
         table.add_column(column, justify="right", no_wrap=True)
     for label, row in rows.items():
         error = f" ± {row.standard_error:.2%}" if len(row.seeds) > 1 else ""
@@ -327,15 +368,25 @@ def _table(console: Any, rows: dict[str, Any]) -> None:
             label,
             _folded(row.genotype),
             f"{row.parameters:,}",
-            f"{row.mean:.2%}{error}",
+            _spread(row.bits) if is_text else f"{row.mean:.2%}{error}",
             f"{sum(row.seconds):.0f}",
         )
     console.print(table)
 
 
+def _spread(values: Any) -> str:
+    """Mean and standard error of some values."""
+    mean = f"{statistics.fmean(values):.4f}"
+    if len(values) < 2:
+        return mean
+    return f"{mean} ± {statistics.stdev(values) / math.sqrt(len(values)):.4f}"
+
+
 def _folded(genotype: Any) -> str:
     """A genotype's text for a narrow column: a line per node, no markup."""
     text = str(genotype).replace("|+|", "|+\n|").replace("[", "\\[")
+    if genotype.names == ("recurrent",):
+        text = text.replace("), (", "),\n(").replace(", concat", ",\nconcat")
     return text.replace(", reduce=", ",\nreduce=")
 
 

@@ -14,6 +14,7 @@ SPACES = {
     "tiny": tiny.SPACE,
     "nasbench201": jnas.spaces.nasbench201(),
     "darts": jnas.spaces.darts(),
+    "darts_rnn": jnas.spaces.darts_rnn(),
 }
 RELAXATIONS = {"softmax": jnas.relax.softmax}
 HYPERGRADIENTS = {
@@ -35,7 +36,7 @@ REGULARIZERS = {
     ),
 }
 SELECTORS = {"argmax": jnas.select.argmax}
-PRESETS = {"darts": jnas.presets.darts}
+PRESETS = {"darts": jnas.presets.darts, "darts_rnn": jnas.presets.darts_rnn}
 
 ROOMS = {
     jnas.relax: RELAXATIONS,

@@ -64,6 +64,36 @@ def test_search_runs_compares_and_resumes(toy, tmp_path, capsys):
     assert "given" in capsys.readouterr().out
 
 
+def test_text_search_runs_and_compares(tmp_path, capsys, monkeypatch):
+    from jnas import spaces
+    from jnas.spaces import registry
+
+    # DARTS' cell with one node instead of eight, which compiles in seconds.
+    operations = spaces.darts_rnn().groups[0].operations
+    group = spaces.Group("recurrent", operations, ((0, 1),), 1, (1,))
+    space = spaces.Space("one_rnn", (group,), keep=1, never=("none",))
+    factories = {**registry._FACTORIES, "one_rnn": lambda: space}
+    monkeypatch.setattr(registry, "_FACTORIES", factories)
+    (tmp_path / "poem.txt").write_text("to be, or not to be:\nthat is it\n" * 60)
+    small = ["--data", "poem.txt", "--width", "4", "--bptt", "5", "--batch-size", "8"]
+    arguments = ["search", "--method", "darts_rnn", "--space", "one_rnn", *small]
+    arguments += ["--epochs", "1", "--retrain-epochs", "1", "--retrain-seeds", "2"]
+    assert cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    for word in ("recurrent", "random", "all identity", "test bits", "±", "tokens"):
+        assert word in out
+    workdir = tmp_path / "runs" / "darts_rnn-one_rnn-poem-seed0"
+    summary = json.loads((workdir / "summary.json").read_text())
+    labels = [row["label"] for row in summary["table"]]
+    assert labels == ["found", "random", "all identity"]
+    assert all(len(row["test_bits"]) == 2 for row in summary["table"])
+    for name in ("cells.png", "history.png", "arch.png"):
+        assert (workdir / name).read_bytes().startswith(b"\x89PNG")
+    retrain = ["retrain", "DARTS_RNN_V2", *small, "--epochs", "1", "--seeds", "1"]
+    assert cli.main(retrain) == 0
+    assert "test bits" in capsys.readouterr().out
+
+
 def test_collapse_is_said(toy, capsys, monkeypatch):
     import jnas
     from jnas.run import comparing
@@ -87,7 +117,17 @@ def test_collapse_is_said(toy, capsys, monkeypatch):
 def test_list_names_everything(capsys):
     assert cli.main(["list"]) == 0
     out = capsys.readouterr().out
-    for word in ("darts", "nasbench201", "DARTS_V2", "digits", "fashion_mnist"):
+    for word in (
+        "darts",
+        "nasbench201",
+        "DARTS_V2",
+        "digits",
+        "fashion_mnist",
+        "darts_rnn",
+        "DARTS_RNN_V2",
+        "tinyshakespeare",
+        "wikitext2",
+    ):
         assert word in out
 
 
@@ -130,6 +170,10 @@ BAD = {
     "few cells": (["--space", "darts", "--cells", "2"], "cells must be at least 3"),
     "rate": (["--learning-rate", "-1"], "learning_rate must be positive"),
     "arch rate": (["--arch-learning-rate", "0"], "arch_learning_rate must be positi"),
+    "text space": (["--space", "darts_rnn"], "for text use --method darts_rnn"),
+    "text method": (["--method", "darts_rnn"], "--method darts_rnn is for text"),
+    "text data": (["--data", "words:x.txt"], "there is no file x.txt"),
+    "width": (["--width", "0"], "--width must be at least 1"),
     "seeds": (["--retrain-seeds", "0"], "--retrain-seeds must be at least 1"),
     "retrain": (["--retrain-epochs", "-2"], "--retrain-epochs must be >= 0"),
 }

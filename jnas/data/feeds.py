@@ -28,7 +28,7 @@ from jnas import errors
 from jnas.data import augment as augmenting
 from jnas.data import base, checks
 
-__all__ = ["Feed", "batches", "feed"]
+__all__ = ["Feed", "batches", "check_batch_size", "check_call", "feed"]
 
 Batch = dict[str, jax.Array]
 
@@ -83,7 +83,7 @@ class Feed:
         Raises:
           JnasError: for a key of the old kind or a step that is no integer scalar.
         """
-        _check_call(key, step)
+        check_call(key, step)
         step = jnp.asarray(step, jnp.int32)
         # fold_in, not split: it does not count as a use of the key, which comes back
         # at the next step.
@@ -154,7 +154,7 @@ def feed(
       >>> train["image"].shape, val["label"].shape, stream.steps_per_epoch
       ((64, 8, 8, 1), (64,), 12)
     """
-    _check_batch_size(batch_size)
+    check_batch_size(batch_size)
     mean, std = tuple(map(float, mean)), tuple(map(float, std))
     checks.check_statistics(mean, std, train.image.shape[3])
     augment.check(*train.image.shape[1:3])
@@ -224,7 +224,7 @@ def batches(
       >>> [b["weight"].tolist() for b in batches(part, 3, (0.5,), (0.5,))]
       [[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]]
     """
-    _check_batch_size(batch_size)
+    check_batch_size(batch_size)
     checks.check_statistics(tuple(mean), tuple(std), split.image.shape[3])
     return _batches(
         split, batch_size, np.asarray(mean, np.float32), np.asarray(std, np.float32)
@@ -272,8 +272,8 @@ def _on_device(split: base.Split) -> Batch:
     return {"image": jnp.asarray(split.image), "label": jnp.asarray(split.label)}
 
 
-def _check_batch_size(batch_size: int) -> None:
-    """Raises unless this is a positive whole number."""
+def check_batch_size(batch_size: int) -> None:
+    """Raises a `JnasError` unless this is a positive whole number."""
     whole = isinstance(batch_size, int | np.integer)
     if isinstance(batch_size, bool) or not whole or batch_size < 1:
         raise errors.JnasError(
@@ -281,8 +281,8 @@ def _check_batch_size(batch_size: int) -> None:
         )
 
 
-def _check_call(key: jax.Array, step: ArrayLike) -> None:
-    """Raises unless the key is typed and the step an integer scalar."""
+def check_call(key: jax.Array, step: ArrayLike) -> None:
+    """Raises a `JnasError` unless the key is typed and the step an integer scalar."""
     dtype = getattr(key, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
         raise errors.JnasError(

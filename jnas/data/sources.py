@@ -2,9 +2,10 @@
 
 import os
 import pathlib
+from typing import Any
 
 from jnas import errors
-from jnas.data import base, digits, idx, npz, tfds
+from jnas.data import base, digits, idx, npz, text, tfds
 
 __all__ = ["load", "names"]
 
@@ -28,6 +29,7 @@ TFDS = {
     ),
 }
 PREFIX = "tfds:"
+WORDS = "words:"
 
 
 def names() -> dict[str, str]:
@@ -41,6 +43,7 @@ def names() -> dict[str, str]:
         "digits": "8x8 handwritten digits, comes with scikit-learn",
         "fashion_mnist": f"28x28 clothes, from idx files (package {idx.PACKAGE})",
         **{name: line for name, (_, line) in TFDS.items()},
+        **text.names(),
     }
 
 
@@ -48,17 +51,19 @@ def load(
     name_or_path: str | os.PathLike[str],
     *,
     data_dir: str | os.PathLike[str] | None = None,
-) -> base.Dataset:
+) -> Any:
     """Loads a dataset into memory; nothing is ever downloaded.
 
     Args:
       name_or_path: one of `names`, ``"tfds:NAME"`` for any other prepared image
-        classification set of tensorflow-datasets, or the path of an ``.npz`` file.
+        classification set of tensorflow-datasets, the path of an ``.npz`` file with
+        images, or of a ``.txt`` or ``.txt.gz`` file, which is read by character;
+        ``"words:PATH"`` reads it by word.
       data_dir: where the set's files are; by default ``$JNAS_DATA`` and the usual
         places are searched.
 
     Returns:
-      The dataset.
+      A `Dataset`, or for texts a `TextDataset`.
 
     Raises:
       JnasError: for an unknown name, missing or damaged files, or unusable arrays.
@@ -76,12 +81,20 @@ def load(
         return tfds.load(name, data_dir, augment=TFDS[name][0])
     if name.startswith(PREFIX):
         return tfds.load(name.removeprefix(PREFIX), data_dir)
+    if name in text.names():
+        return text.load_named(name, data_dir)
+    if name.startswith(WORDS):
+        return text.load_text(name.removeprefix(WORDS), level="word")
+    if text.is_text_file(name):
+        return text.load_text(name)
     if name.endswith(".npz"):
         return npz.load(name)
     if isinstance(name_or_path, os.PathLike) or pathlib.Path(name).exists():
         raise errors.JnasError(
             f"a dataset file must end in .npz, got {name}: save it with "
-            "np.savez(path, image=..., label=...)"
+            "np.savez(path, image=..., label=...); texts end in .txt or .txt.gz"
         )
     unknown = errors.unknown_name("dataset", name, names())
-    raise errors.JnasError(f"{unknown}; an .npz file or 'tfds:NAME' also works")
+    raise errors.JnasError(
+        f"{unknown}; an .npz file or a .txt file or 'tfds:NAME' also works"
+    )

@@ -7,6 +7,7 @@ import jax
 
 from jnas.spaces import Genotype
 from jnas.supernet.base import Variables
+from jnas.supernet.sequence import SequenceOutputs
 
 __all__ = ["Network", "Outputs", "logits_of"]
 
@@ -48,14 +49,15 @@ def logits_of(outputs: Any) -> jax.Array:
     """The logits of a network's outputs, whether or not it has an auxiliary head.
 
     Args:
-      outputs: `Outputs`, or the logits themselves.
+      outputs: `Outputs`, `SequenceOutputs`, or the logits themselves.
 
     Returns:
-      ``[B, num_classes]``.
+      ``[B, num_classes]``, or of a language model ``[B, T, V]``.
 
     Example:
       >>> import jax.numpy as jnp
       >>> logits_of(Outputs(jnp.zeros((2, 10)))).shape
       (2, 10)
     """
-    return outputs.logits if isinstance(outputs, Outputs) else outputs
+    known = isinstance(outputs, Outputs | SequenceOutputs)
+    return outputs.logits if known else outputs

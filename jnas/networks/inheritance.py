@@ -8,6 +8,7 @@ which changes nothing under the batch's own statistics: these remove any bias.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
@@ -23,6 +24,7 @@ from jnas.supernet.cells import operation_rows
 __all__ = ["inherit"]
 
 _SAME = ("channels", "cells", "cells_per_stage")
+_SAME_RECURRENT = ("width", "vocab_size")
 Flat = dict[tuple[str, ...], Any]
 
 
@@ -32,13 +34,13 @@ def inherit(
     """Copies the weights that a genotype's network shares with its supernet.
 
     Copied are the operations of the genotype, and of stem, preprocessing, reductions
-    and classifier what has the same shape in both. Running statistics are not: those
-    of a supernet belong to its mixture of operations.
+    and classifier what has the same shape in both; of recurrent networks everything.
+    Running statistics are not: those of a supernet belong to its mixture of operations.
 
     Args:
       variables: of the network, from ``network.init``.
       network: the final network, with the supernet's channels and depth.
-      supernet: what was searched, from `jnas.supernet.build`.
+      supernet: what was searched, from `jnas.supernet.build` or `recurrent`.
       weights: the supernet's weights.
 
     Returns:
@@ -62,6 +64,8 @@ def inherit(
       >>> any(bool(jnp.array_equal(kernel, row)) for row in rows)
       True
     """
+    if network.config.get("model") == "recurrent":
+        return _inherit_recurrent(variables, network, supernet, weights)
     _check(network, supernet)
     genotype, own = network.genotype, network.config
     flat: Flat = traverse_util.flatten_dict(variables.weights)
@@ -99,13 +103,25 @@ def inherit(
     return Variables(traverse_util.unflatten_dict(flat), variables.model_state)
 
 
-def _check(network: Network, supernet: Supernet) -> None:
+def _inherit_recurrent(variables, network, supernet, weights) -> Variables:
+    """All weights: a node's matrix serves every operation of the supernet."""
+    _check(network, supernet, _SAME_RECURRENT)
+    copied = jax.tree.map(
+        lambda own, shared: jnp.asarray(shared, own.dtype), variables.weights, weights
+    )
+    return Variables(copied, variables.model_state)
+
+
+def _check(
+    network: Network, supernet: Supernet, names: tuple[str, ...] = _SAME
+) -> None:
     config = supernet.config or {}
-    for name in _SAME:
+    for name in names:
         if name not in config:
             raise JnasError(
-                "weights are inherited from supernets made by jnas.supernet.build; "
-                f"this one's config has no {name!r}"
+                "weights are inherited from supernets made by jnas.supernet.build, and "
+                "recurrent ones from jnas.supernet.recurrent; this one's config has no "
+                f"{name!r}"
             )
         if config[name] != network.config[name]:
             raise JnasError(

@@ -86,7 +86,8 @@ def trainer(
 
     Args:
       network: the network.
-      tx: optimizer of the weights.
+      tx: optimizer of the weights; its ``update`` gets the batch as the extra keyword
+        ``batch``.
       task: default `jnas.networks.classification`.
       drop_path: rate of drop path, or a schedule ``(step) -> rate``.
       config: names and hyper-parameters, saved with runs.
@@ -109,6 +110,7 @@ def trainer(
     if not callable(drop_path) and not 0 <= drop_path < 1:
         raise JnasError(f"drop_path must be in [0, 1), got {drop_path!r}")
     task = task or tasks.classification()
+    tx = optax.with_extra_args_support(tx)
 
     def init(key, inputs):
         weights_key, key = jax.random.split(key)
@@ -134,12 +136,15 @@ def trainer(
                 key=jax.random.fold_in(state.key, state.step),
             )
             loss, metrics = task.loss(outputs, batch)
-            return loss, (metrics, model_state)
+            penalty = 0.0 if task.penalty is None else task.penalty(outputs, batch)
+            return loss + penalty, (loss, metrics, model_state)
 
-        (loss, (metrics, model_state)), grads = jax.value_and_grad(
+        (_, (loss, metrics, model_state)), grads = jax.value_and_grad(
             loss_fn, has_aux=True
         )(state.weights)
-        updates, opt_state = tx.update(grads, state.opt_state, state.weights)
+        updates, opt_state = tx.update(
+            grads, state.opt_state, state.weights, batch=batch
+        )
         state = TrainState(
             optax.apply_updates(state.weights, updates),
             model_state,

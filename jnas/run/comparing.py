@@ -90,8 +90,10 @@ def collapse(genotype: Genotype) -> str | None:
         operations = [edge.operation for edge in cell.edges]
         skips = sum(op in SKIPS for op in operations)
         if skips * 2 > len(operations):
-            text = f"skip_connect on {skips} of {len(operations)} edges ({name})"
-            if all(op in _EMPTY for op in operations):
+            kinds = sorted({op for op in operations if op in SKIPS})
+            text = f"{'/'.join(kinds)} on {skips} of {len(operations)} edges ({name})"
+            # Every edge of a recurrent cell has its gate's weights.
+            if name != "recurrent" and all(op in _EMPTY for op in operations):
                 text += ", no learnable operation left"
             parts.append(text)
     return f"collapsed: {'; '.join(parts)}" if parts else None
@@ -170,6 +172,7 @@ def write_summary(
                     row.standard_error if len(row.seeds) > 1 else None
                 ),
                 "seconds": list(row.seconds),
+                **({} if row.bits is None else {"test_bits": list(row.bits)}),
             }
             for label, row in rows.items()
         ],

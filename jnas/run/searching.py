@@ -13,6 +13,7 @@ from jnas import data as datasets
 from jnas import search as searches
 from jnas.errors import JnasError
 from jnas.regularizers import base as regularizers
+from jnas.run import material
 from jnas.run.loop import EpochInfo, loop
 from jnas.spaces import Genotype
 
@@ -50,19 +51,9 @@ def _check_plan(config: dict[str, Any], **given: int) -> None:
             )
 
 
-def _check_fit(search: searches.Search, data: datasets.Dataset) -> None:
-    classes = (search.supernet.config or {}).get("num_classes")
-    if classes is not None and classes != data.num_classes:
-        raise JnasError(
-            f"the supernet has {classes} outputs but {data.name!r} has "
-            f"{data.num_classes} classes: build it with num_classes="
-            f"{data.num_classes}"
-        )
-
-
 def search(
     search: searches.Search,
-    data: datasets.Dataset,
+    data: datasets.Dataset | datasets.TextDataset,
     *,
     epochs: int,
     batch_size: int = 64,
@@ -81,9 +72,9 @@ def search(
 
     Args:
       search: the search, e.g. of `jnas.presets`.
-      data: the dataset.
+      data: the dataset, images or text to fit the search.
       epochs: how many.
-      batch_size: of both batches.
+      batch_size: of both batches (of text: how many columns are read in step).
       seed: of the initial state and the order of the data.
       workdir: folder of checkpoints, metrics and configuration; None writes nothing.
       on_epoch: called after each epoch; "stop" ends the search.
@@ -111,17 +102,9 @@ def search(
       jnas.errors.JnasError: epochs is 2 here but the search was composed for 1: \
 pass epochs=2 to the preset
     """
-    _check_fit(search, data)
-    feed = datasets.feed(
-        data.train,
-        data.validation,
-        batch_size=batch_size,
-        mean=data.mean,
-        std=data.std,
-        augment=data.augment,
-    )
+    material.check_outputs(search.supernet.config or {}, data)
+    feed, example, per_step = material.for_search(data, batch_size, search.config)
     _check_plan(search.config, epochs=epochs, steps_per_epoch=feed.steps_per_epoch)
-    example = jax.ShapeDtypeStruct((batch_size, *data.image_shape), feed.dtype)
 
     def epoch_metrics(state: searches.SearchState) -> dict[str, Any]:
         genotype = search.derive(state)
@@ -155,7 +138,7 @@ pass epochs=2 to the preset
         between_epochs=_regularizer_hook(search, data, batch_size),
         save_every_epochs=save_every_epochs,
         progress=progress,
-        images_per_step=2 * batch_size,
+        images_per_step=2 * per_step,
     )
     return SearchResult(
         search.derive(result.state),
@@ -177,8 +160,9 @@ def _regularizer_hook(search, data, batch_size):
     def between_epochs(state, epoch):
         def evaluate(mixed):
             totals: dict[str, float] = {}
-            count = len(data.validation) // batch_size
-            batches = datasets.batches(data.validation, batch_size, data.mean, data.std)
+            count, batches = material.validation_batches(
+                data, batch_size, search.config
+            )
             # Full batches only: batch statistics need equal sizes.
             for _, batch in zip(range(count), batches, strict=False):
                 loss, metrics = measure(state, mixed, batch)

@@ -147,10 +147,11 @@ class Genotype:
 
         Args:
           content: ``Genotype(normal=[('sep_conv_3x3', 0), ...], ...)``,
+            ``Genotype(recurrent=[('tanh', 0), ...], concat=range(1, 9))``,
             ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` or JSON.
 
         Returns:
-          The genotype. The first form belongs to "darts", the second to "nasbench201".
+          The genotype, of "darts", "darts_rnn", "nasbench201" or the space in the JSON.
 
         Raises:
           JnasError: saying what in the text is wrong.
@@ -197,8 +198,8 @@ def genotype(name: str) -> Genotype:
       name: one of `genotype_names()`.
 
     Returns:
-      The genotype, of the space "darts". NASNet, AmoebaNet and PNASNet5 are written in
-      that form but lie outside the search space.
+      The genotype, of the space "darts" or "darts_rnn". NASNet, AmoebaNet, PNASNet5 and
+      ENAS_RNN are written in these forms but lie outside the search spaces.
 
     Raises:
       JnasError: for another name, with close matches.
@@ -214,8 +215,9 @@ def genotype_names() -> tuple[str, ...]:
     """Returns the names that `genotype` knows.
 
     Example:
-      >>> genotype_names()
-      ('DARTS_V1', 'DARTS_V2', 'NASNet', 'AmoebaNet', 'PC_DARTS', 'PDARTS', 'PNASNet5')
+      >>> genotype_names()[:4], genotype_names()[-3:]
+      (('DARTS_V1', 'DARTS_V2', 'NASNet', 'AmoebaNet'), \
+('DARTS_RNN_V1', 'DARTS_RNN_V2', 'ENAS_RNN'))
     """
     return published.names()
 

@@ -2,7 +2,8 @@
 
 Kept in the short notation of the papers' figures and expanded to the text form of
 the DARTS code, so that one reader checks them all. Sources: ``genotypes.py`` of
-quark0/darts (DARTS_V1, DARTS_V2, and NASNet-A and AmoebaNet-A in that form),
+quark0/darts (DARTS_V1, DARTS_V2, and NASNet-A and AmoebaNet-A in that form; the
+recurrent cells DARTS_RNN_V1 and _V2, DARTS_V1 and DARTS_V2 there, and ENAS_RNN),
 yuhuixu1993/PC-DARTS (found on CIFAR-10), chenxin061/pdarts; PNASNet-5 from
 chenxi116/PNASNet.pytorch, where both cells are the same.
 """
@@ -69,6 +70,22 @@ _PUBLISHED = {
     ),
     "PNASNet5": (_PNASNET, [2, 3, 4, 5, 6], _PNASNET, [2, 3, 4, 5, 6]),
 }
+# name: (one "operation source" per node, concat)
+_RECURRENT = {
+    "DARTS_RNN_V1": (
+        "relu 0, relu 1, tanh 2, relu 3, relu 4, identity 1, relu 5, relu 1",
+        list(range(1, 9)),
+    ),
+    "DARTS_RNN_V2": (
+        "sigmoid 0, relu 1, relu 1, identity 1, tanh 2, sigmoid 5, tanh 3, relu 5",
+        list(range(1, 9)),
+    ),
+    "ENAS_RNN": (
+        "tanh 0, tanh 1, relu 1, tanh 3, tanh 3, relu 3, relu 4, relu 7, relu 8,"
+        " relu 8, relu 8",
+        [2, 5, 6, 9, 10, 11],
+    ),
+}
 
 
 def names() -> tuple[str, ...]:
@@ -78,7 +95,7 @@ def names() -> tuple[str, ...]:
       >>> names()[:2]
       ('DARTS_V1', 'DARTS_V2')
     """
-    return tuple(_PUBLISHED)
+    return (*_PUBLISHED, *_RECURRENT)
 
 
 def text(name: str) -> str:
@@ -88,7 +105,8 @@ def text(name: str) -> str:
       name: one of `names()`.
 
     Returns:
-      ``Genotype(normal=[...], normal_concat=[...], ...)``.
+      ``Genotype(normal=[...], normal_concat=[...], ...)``, or
+      ``Genotype(recurrent=[...], concat=[...])``.
 
     Raises:
       JnasError: for another name, with close matches.
@@ -97,8 +115,11 @@ def text(name: str) -> str:
       >>> text("DARTS_V1")[:39]
       "Genotype(normal=[('sep_conv_3x3', 1), ("
     """
+    if name in _RECURRENT:
+        listed, concat = _RECURRENT[name]
+        return f"Genotype(recurrent={_edges(listed)}, concat={concat})"
     if name not in _PUBLISHED:
-        raise errors.unknown_name("genotype", name, _PUBLISHED)
+        raise errors.unknown_name("genotype", name, names())
     normal, normal_concat, reduce, reduce_concat = _PUBLISHED[name]
     return (
         f"Genotype(normal={_edges(normal)}, normal_concat={normal_concat}, "
@@ -108,4 +129,6 @@ def text(name: str) -> str:
 
 def _edges(short: str) -> list[tuple[str, int]]:
     pairs = [item.split() for item in short.replace("|", ",").split(",")]
-    return [(_SHORT[operation], int(source)) for operation, source in pairs]
+    return [
+        (_SHORT.get(operation, operation), int(source)) for operation, source in pairs
+    ]

@@ -6,17 +6,15 @@
   per node in node order, states 0 and 1 are the inputs. Where a list names every
   earlier state of every node (as SNAS publishes its cells) and the concat fits that
   reading, it is read so.
+* The recurrent cell of DARTS: see `jnas.spaces.recurrent_text`.
 * NAS-Bench-201 (Dong & Yang, ICLR 2020): ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
 """
 
-import ast
-import re
-import warnings
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from jnas import errors
-from jnas.spaces import cells
+from jnas.spaces import calls, cells, recurrent_text
 
 __all__ = [
     "DARTS_OPERATIONS",
@@ -50,9 +48,10 @@ NASBENCH201_OPERATIONS = (
 # those of NASNet and AmoebaNet, and the noise of RobustDARTS' space S4.
 _DARTS_PUBLISHED = (*DARTS_OPERATIONS, "sep_conv_7x7", "conv_7x1_1x7", "noise")
 _DARTS_FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
-# No operator, dot or backslash: with these characters nothing but names, calls,
-# lists, tuples, strings and numbers can be written.
-_DARTS_CHARACTERS = re.compile(r"[A-Za-z0-9_\s'\"(),\[\]=]*")
+_DARTS_EXAMPLE = (
+    "Genotype(normal=[...], normal_concat=range(2, 6), reduce=[...], "
+    "reduce_concat=range(2, 6))"
+)
 _MAX_LENGTH = 20_000
 _NASBENCH201_NODES = 3
 
@@ -80,7 +79,7 @@ def read(text: str) -> tuple[str, Cells]:
     """Reads a published text form.
 
     Args:
-      text: either of the forms in this module's header; blanks around it are ignored.
+      text: one of the forms in this module's header; blanks around it are ignored.
 
     Returns:
       The name of the space and the cells, whose structure is not yet checked.
@@ -99,11 +98,12 @@ def read(text: str) -> tuple[str, Cells]:
             f"a genotype's text has at most {_MAX_LENGTH} characters, got {len(text)}"
         )
     for space, form in _FORMS.items():
-        if text.startswith(form.start):
+        if form.begins(text):
             return space, form.read(text)
     raise errors.JnasError(
         f"not a genotype: got {cells.shown(text)}, expected "
-        "Genotype(normal=[...], ...), |op~0|+|op~0|op~1|+|op~0|op~1|op~2| or JSON"
+        "Genotype(normal=[...], ...), Genotype(recurrent=[...], ...), "
+        "|op~0|+|op~0|op~1|+|op~0|op~1|op~2| or JSON"
     )
 
 
@@ -141,9 +141,7 @@ def _write_darts(parts: Cells) -> str | None:
     fields = []
     for name, cell in parts:
         edges = [(edge.operation, edge.source) for edge in cell.edges]
-        first, last = cell.concat[0], cell.concat[-1] + 1
-        contiguous = cell.concat == tuple(range(first, last))
-        concat = f"range({first}, {last})" if contiguous else str(list(cell.concat))
+        concat = calls.written_states(cell.concat)
         fields.append(f"{name}={edges}, {name}_concat={concat}")
     text = f"Genotype({', '.join(fields)})"
     # The form has no targets, so cells of another shape can't be told by it.
@@ -154,11 +152,11 @@ def _write_darts(parts: Cells) -> str | None:
 
 
 def _read_darts(text: str) -> Cells:
-    fields = _darts_fields(text)
+    fields = calls.arguments(text, _DARTS_FIELDS, _DARTS_EXAMPLE)
     parts = []
     for name in ("normal", "reduce"):
-        concat = _darts_concat(fields[f"{name}_concat"], f"{name}_concat")
-        pairs = _darts_pairs(fields[name], name)
+        concat = calls.states(fields[f"{name}_concat"], f"{name}_concat")
+        pairs = calls.pairs(fields[name], name)
         targets = _darts_targets([source for _, source in pairs], concat, name)
         edges = tuple(
             cells.Edge(operation, source, target)
@@ -172,77 +170,6 @@ def _read_darts(text: str) -> Cells:
                 )
         parts.append((name, cells.Cell(edges, concat)))
     return tuple(parts)
-
-
-def _darts_fields(text: str) -> dict[str, ast.expr]:
-    """Returns the four arguments of ``Genotype(...)`` as syntax trees."""
-    stray = _DARTS_CHARACTERS.sub("", text)
-    if stray:
-        raise errors.JnasError(
-            f"Genotype(...) can't hold the character {stray[0]!r}: expected lists of "
-            "('operation', source) and range(first, last)"
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of doubtful literals, refused below
-            call = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        reason = getattr(error, "msg", None) or type(error).__name__
-        raise errors.JnasError(
-            f"can't read {cells.shown(text)}: {reason}: expected Genotype(normal=[...],"
-            " normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6))"
-        ) from None
-    if not (
-        isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Name)
-        and call.func.id == "Genotype"
-        and not call.args
-        and sorted(keyword.arg or "" for keyword in call.keywords)
-        == sorted(_DARTS_FIELDS)
-    ):
-        raise errors.JnasError(
-            f"can't read {cells.shown(text)}: expected one Genotype(...) with "
-            f"{', '.join(_DARTS_FIELDS)}"
-        )
-    return {str(keyword.arg): keyword.value for keyword in call.keywords}
-
-
-def _integer(node: ast.expr, what: str) -> int:
-    value = node.value if isinstance(node, ast.Constant) else None
-    if type(value) is not int:
-        raise errors.JnasError(f"{what}: expected a state number, got {_source(node)}")
-    return cells.state(value, what)
-
-
-def _darts_concat(node: ast.expr, what: str) -> tuple[int, ...]:
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return tuple(_integer(item, what) for item in node.elts)
-    if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "range"
-        and not node.keywords
-        and 1 <= len(node.args) <= 2
-    ):
-        return tuple(range(*(_integer(item, what) for item in node.args)))
-    raise errors.JnasError(
-        f"{what}: expected range(first, last) or a list of states, got {_source(node)}"
-    )
-
-
-def _darts_pairs(node: ast.expr, what: str) -> list[tuple[str, int]]:
-    if not isinstance(node, (ast.List, ast.Tuple)):
-        raise errors.JnasError(f"{what}: expected a list, got {_source(node)}")
-    pairs = []
-    for i, item in enumerate(node.elts):
-        parts = item.elts if isinstance(item, (ast.List, ast.Tuple)) else []
-        name = parts[0].value if parts and isinstance(parts[0], ast.Constant) else None
-        if len(parts) != 2 or not isinstance(name, str):
-            raise errors.JnasError(
-                f"{what}[{i}]: expected ('operation', source), got {_source(item)}"
-            )
-        pairs.append((name, _integer(parts[1], f"{what}[{i}]")))
-    return pairs
 
 
 def _darts_targets(sources: list[int], concat: tuple[int, ...], what: str) -> list[int]:
@@ -261,14 +188,6 @@ def _darts_targets(sources: list[int], concat: tuple[int, ...], what: str) -> li
             "expected two edges per node, or all edges of every node"
         )
     return [2 + i // 2 for i in range(len(sources))]
-
-
-def _source(node: ast.expr) -> str:
-    """Returns what was written, shortened; for messages."""
-    try:
-        return cells.shown(ast.unparse(node))
-    except (RecursionError, ValueError):
-        return "a deeply nested expression"
 
 
 def _write_nasbench201(parts: Cells) -> str | None:
@@ -316,15 +235,30 @@ _NASBENCH201_EDGES = tuple(
 
 
 class _Form(NamedTuple):
-    start: str  # how every text of this form begins
+    begins: Callable[[str], bool]  # whether a text is of this form
     operations: tuple[str, ...]
     write: Callable[[Cells], str | None]
     read: Callable[[str], Cells]
 
 
 _FORMS = {
-    "darts": _Form("Genotype(", _DARTS_PUBLISHED, _write_darts, _read_darts),
+    "darts_rnn": _Form(
+        recurrent_text.begins,
+        recurrent_text.OPERATIONS,
+        recurrent_text.write,
+        recurrent_text.read,
+    ),
+    # After the recurrent one, whose texts begin alike.
+    "darts": _Form(
+        lambda text: text.startswith("Genotype("),
+        _DARTS_PUBLISHED,
+        _write_darts,
+        _read_darts,
+    ),
     "nasbench201": _Form(
-        "|", NASBENCH201_OPERATIONS, _write_nasbench201, _read_nasbench201
+        lambda text: text.startswith("|"),
+        NASBENCH201_OPERATIONS,
+        _write_nasbench201,
+        _read_nasbench201,
     ),
 }

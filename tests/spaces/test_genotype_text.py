@@ -24,6 +24,11 @@ DARTS_TEXT = (
     "('max_pool_3x3', 1), ('max_pool_3x3', 0), ('skip_connect', 2), "
     "('skip_connect', 2), ('max_pool_3x3', 1)], reduce_concat=range(2, 6))"
 )
+RNN_TEXT = (
+    "Genotype(recurrent=[('relu', 0), ('relu', 1), ('tanh', 2), ('relu', 3), "
+    "('relu', 4), ('identity', 1), ('relu', 5), ('relu', 1)], concat=range(1, 9))"
+)
+RECURRENT = ("DARTS_RNN_V1", "DARTS_RNN_V2", "ENAS_RNN")
 NB201_TEXT = (
     "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|"
 )
@@ -88,6 +93,9 @@ DIGESTS = {
     "PC_DARTS": "1deee3097481aa50",
     "PDARTS": "4e24a95caa81bd30",
     "PNASNet5": "12830533311b5003",
+    "DARTS_RNN_V1": "0ede57dd4157ec74",
+    "DARTS_RNN_V2": "9e00f60eb6f6fdae",
+    "ENAS_RNN": "8b22aeb93eb0047b",
 }
 
 
@@ -98,7 +106,30 @@ def test_published_genotypes_are_as_once_checked():
         assert hashlib.sha256(content).hexdigest().startswith(digest), name
 
 
-@pytest.mark.parametrize("name", spaces.genotype_names())
+@pytest.mark.parametrize("name", RECURRENT)
+def test_published_recurrent_cells_round_trip(name):
+    genotype = spaces.genotype(name)
+    assert genotype.space == "darts_rnn" and genotype.names == ("recurrent",)
+    assert str(genotype).startswith("Genotype(recurrent=[(")
+    for text in (str(genotype), genotype.to_json(), name, f"  {name}\n"):
+        assert Genotype.parse(text) == genotype
+    if name != "ENAS_RNN":
+        space = spaces.darts_rnn()
+        assert space.decode(space.encode(genotype)) == genotype
+
+
+def test_recurrent_text_is_the_published_one():
+    assert str(spaces.genotype("DARTS_RNN_V1")) == RNN_TEXT
+    spaced = RNN_TEXT.replace(", ", ",\n  ").replace("Genotype(", "Genotype(\n  ")
+    assert Genotype.parse(spaced) == spaces.genotype("DARTS_RNN_V1")
+    # The authors' own order of fields, and theirs of ENAS.
+    swapped = "Genotype(concat=[2, 1], recurrent=[('tanh', 0), ('relu', 0)])"
+    assert Genotype.parse(swapped)["recurrent"].concat == (2, 1)
+    enas = spaces.genotype("ENAS_RNN")
+    assert str(enas).endswith("('relu', 8)], concat=[2, 5, 6, 9, 10, 11])")
+
+
+@pytest.mark.parametrize("name", [n for n in DIGESTS if n not in RECURRENT])
 def test_published_genotypes_round_trip(name):
     genotype = spaces.genotype(name)
     assert genotype.space == "darts" and genotype.names == ("normal", "reduce")
@@ -173,11 +204,11 @@ def test_any_genotype_round_trips(genotype):
 
 
 @quick
-@given(genotypes(), st.sampled_from(["darts", "nasbench201"]), st.randoms())
+@given(genotypes(), st.sampled_from(spaces.names()), st.randoms())
 def test_any_shape_in_a_published_space_round_trips(genotype, space, random):
     """Cells that the published form can't tell fall back to JSON."""
     operations = spaces.get(space).groups[0].operations
-    names = ("normal", "reduce") if space == "darts" else ("cell",)
+    names = spaces.get(space).names
     cells = tuple(
         (
             name,
@@ -204,7 +235,7 @@ def test_noise_is_a_clear_error(text):
 
 @settings(quick, max_examples=300)
 @given(
-    st.sampled_from([DARTS_TEXT, DARTS.to_json(), NB201_TEXT]),
+    st.sampled_from([DARTS_TEXT, DARTS.to_json(), NB201_TEXT, RNN_TEXT]),
     st.integers(0, 10_000),
     st.integers(0, 3),
     st.text("([{'\",|+~0129.abc_= -\\\n\0é", max_size=3),
@@ -311,6 +342,19 @@ BAD_TEXTS = {
         "expected 3 'operation~source'",
     ),
     "NB201 trailing junk": (NB201_TEXT + "x", "node 3"),
+    "RNN wrong source": (
+        RNN_TEXT.replace("('relu', 1)", "('relu', 2)", 1),
+        "recurrent[1]: wrong source 2 of node 2: expected 0..1",
+    ),
+    "RNN unknown operation": (RNN_TEXT.replace("tanh", "tan"), "did you mean 'tanh'"),
+    "RNN no nodes": ("Genotype(recurrent=[], concat=[1])", "at least one edge"),
+    "RNN concat beyond": (RNN_TEXT.replace("9)", "10)"), "distinct states of 0..8"),
+    "RNN field missing": (
+        "Genotype(recurrent=[('tanh', 0)])",
+        "expected one Genotype(...) with recurrent, concat",
+    ),
+    "RNN cut short": (RNN_TEXT[:40], "expected Genotype(recurrent="),
+    "RNN call": (RNN_TEXT.replace("0)", "open)", 1), "expected a state number"),
     "NB201 code": (NB201_TEXT.replace("none~0", "__import__('os')~0"), "unknown"),
 }
 

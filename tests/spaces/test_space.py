@@ -51,7 +51,7 @@ SMALL = {
 }
 SIZES = {"all": 8, "one": (2 * 2) * (3 * 2), "two": 4 * (3 * 4) * (6 * 4), "chain": 6}
 SIZES["pair"] = 2 * 2 * (2 * 1)
-ALL = {**SMALL, "darts": spaces.darts(), "nasbench201": spaces.nasbench201()}
+ALL = {**SMALL, **{name: spaces.get(name) for name in spaces.names()}}
 
 
 def every(space: Space) -> np.ndarray:
@@ -192,7 +192,11 @@ def test_neighbours_are_all_candidates_one_edit_away(name):
         assert vectors[i] not in listed
 
 
-@pytest.mark.parametrize(("name", "number"), [("darts", 120), ("nasbench201", 24)])
+@pytest.mark.parametrize(
+    # Of the recurrent cell: 3 other operations and i - 1 other sources of node i.
+    ("name", "number"),
+    [("darts", 120), ("nasbench201", 24), ("darts_rnn", 8 * 3 + 28)],
+)
 def test_neighbours_are_symmetric_and_equally_many(name, number):
     space = spaces.get(name)
     for genes in space.random(1, 5):
@@ -447,7 +451,7 @@ def test_registry(monkeypatch):
 
     monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
     assert spaces.get("darts") is spaces.darts()
-    assert spaces.names() == ("darts", "nasbench201")
+    assert spaces.names() == ("darts", "darts_rnn", "nasbench201")
     spaces.register("mine", lambda: SMALL["one"])
     assert spaces.get("mine") is SMALL["one"] and "mine" in spaces.names()
     with pytest.raises(JnasError, match="did you mean 'nasbench201'"):
