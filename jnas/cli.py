@@ -58,6 +58,10 @@ class Search:
     """Width of recurrent networks (space darts_rnn)."""
     bptt: int = 35
     """Times of a window of text."""
+    order: int = 1
+    """1, or 2: differentiate through one virtual weight step (darts, darts_rnn)."""
+    second_order: str = "exact"
+    """For order 2: exact, or finite_difference as in the published results."""
     learning_rate: float | None = None
     """Of the supernet's weights (default: the method's)."""
     arch_learning_rate: float | None = None
@@ -166,7 +170,11 @@ def _search(args: Search) -> None:
     space = spaces.get(args.space)
     data = datasets.load(args.data, data_dir=args.data_dir)
     _check_kinds(args, space, data)
-    options: dict[str, Any] = {"arch_learning_rate": args.arch_learning_rate}
+    options: dict[str, Any] = {
+        "arch_learning_rate": args.arch_learning_rate,
+        "order": args.order,
+        "second_order": args.second_order,
+    }
     if args.learning_rate is not None:
         options["learning_rate"] = args.learning_rate
     is_text = isinstance(data, datasets.TextDataset)

@@ -174,6 +174,8 @@ BAD = {
     "text method": (["--method", "darts_rnn"], "--method darts_rnn is for text"),
     "text data": (["--data", "words:x.txt"], "there is no file x.txt"),
     "width": (["--width", "0"], "--width must be at least 1"),
+    "order": (["--order", "3"], "order must be 1 or 2"),
+    "second": (["--order", "2", "--second-order", "fd"], "must be one of exact"),
     "seeds": (["--retrain-seeds", "0"], "--retrain-seeds must be at least 1"),
     "retrain": (["--retrain-epochs", "-2"], "--retrain-epochs must be >= 0"),
 }

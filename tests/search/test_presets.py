@@ -25,6 +25,38 @@ def test_darts_preset_follows_the_space():
         np.testing.assert_allclose(tx.hyperparams["learning_rate"], 0.025, rtol=1e-6)
 
 
+@pytest.mark.parametrize("second_order", ["exact", "finite_difference"])
+@pytest.mark.parametrize("space", ["darts", "nasbench201"])
+def test_second_order_darts_unrolls_its_own_step_unclipped(
+    space, second_order, monkeypatch
+):
+    calls = []
+
+    make = jnas.bilevel.unrolled
+
+    def unrolled(**options):
+        calls.append(options)
+        return make(**options)
+
+    monkeypatch.setattr(jnas.bilevel, "unrolled", unrolled)
+    search = jnas.presets.darts(
+        jnas.spaces.get(space), order=2, second_order=second_order
+    )
+    assert search.config["hypergradient"] == f"unrolled {second_order}"
+    assert search.config["order"] == "arch_first"
+    (options,) = calls
+    assert options["method"] == second_order
+    weights = {"w": jnp.array([1.0, 2.0])}
+    grads = {"w": jnp.array([60.0, 80.0])}  # of norm 100, far above 5
+    tx = options["inner_tx"]
+    state = tx.init(weights)
+    updates, _ = tx.update(grads, state, weights)
+    stages = space == "nasbench201"
+    decayed = grads["w"] + (5e-4 if stages else 3e-4) * weights["w"]
+    expected = -0.025 * decayed * (1.9 if stages else 1.0)
+    np.testing.assert_allclose(updates["w"], expected, rtol=1e-6)
+
+
 def test_arch_rate_is_published_at_published_length_and_scaled_below():
     assert jnas.presets.darts(jnas.spaces.darts()).config["arch_learning_rate"] == 3e-4
     short = jnas.presets.darts(jnas.spaces.darts(), epochs=5).config
@@ -61,6 +93,11 @@ def test_clip_is_torch_rule(scale):
             "positive",
         ),
         (lambda: jnas.presets.darts(jnas.spaces.darts(), epochs=0), "positive"),
+        (lambda: jnas.presets.darts(jnas.spaces.darts(), order=3), "order must be 1"),
+        (
+            lambda: jnas.presets.darts(jnas.spaces.darts(), order=2, second_order="fd"),
+            "method must be one of exact, finite_difference",
+        ),
         (
             lambda: jnas.presets.darts(jnas.spaces.darts(), cells_per_stage=2),
             "takes cells",
