@@ -278,6 +278,12 @@ def _verdict(comparing: Any, found: Any) -> list[str]:
             f"undecided: the architecture's entropy is {entropy:.0%} of uniform; "
             "search longer or raise --arch-learning-rate"
         )
+    skipped = [row.get("arch_skipped") or 0.0 for row in found.history]
+    if any(skipped):
+        notes.append(
+            f"skipped: {sum(skipped) / len(skipped):.1%} of the arch steps, as their "
+            "hypergradient was not finite; try a smaller --learning-rate"
+        )
     return notes
 
 

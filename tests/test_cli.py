@@ -114,6 +114,20 @@ def test_collapse_is_said(toy, capsys, monkeypatch):
     assert text in out and "undecided" in out
 
 
+def test_skipped_arch_steps_are_said():
+    import jnas
+    from jnas.run import comparing
+
+    class Found:
+        genotype = jnas.spaces.nasbench201().decode([3] * 6)
+        history = ({"arch_skipped": 0.5}, {"arch_skipped": 0.0})
+
+    (note,) = cli._verdict(comparing, Found)
+    assert note.startswith("skipped: 25.0% of the arch steps")
+    Found.history = ({"arch_skipped": 0.0},)
+    assert not cli._verdict(comparing, Found)
+
+
 def test_list_names_everything(capsys):
     assert cli.main(["list"]) == 0
     out = capsys.readouterr().out
