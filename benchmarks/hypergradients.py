@@ -59,7 +59,7 @@ class Error:
 
     width: int = 32
     examples: int = 256
-    proximity: float = 0.1
+    proximity: float = 0.3
     """Half of it times the squared distance to the initial weights makes the inner
     problem's minimum strict."""
     rounds: int = 20
@@ -289,12 +289,15 @@ def error(config: Error) -> None:
     """Relative errors against a solved linear system."""
     with jax.enable_x64(True):
         loss, weights, arch, (train, val) = smooth_problem(config)
-        weights, norm = train_to_minimum(
-            lambda w: loss(w, arch, train, None)[0], weights
-        )
-        print(f"trained: gradient norm {norm:.1e}")
+
+        def inner(w):
+            return loss(w, arch, train, None)[0]
+
+        weights, norm = train_to_minimum(inner, weights)
+        curvature = largest_curvature(inner, weights)
+        rate = 1 / curvature
+        print(f"trained: gradient norm {norm:.1e}, largest curvature {curvature:.3g}")
         key = jax.random.key(0)
-        rate = 0.5
         tx = optax.sgd(rate)
         candidates = {
             "implicit cg, 1000": bilevel.implicit("cg", terms=1000, tolerance=1e-12),
