@@ -52,6 +52,7 @@ class Config:
       search_learning_rate: of the supernet's weights (Adam).
       train_steps: length of each training.
       learning_rates: the grid (Adam).
+      random: whether to train a random cell, too.
       out: file of rows; they are appended.
     """
 
@@ -62,8 +63,9 @@ class Config:
     bptt: int = 35
     search_steps: int = 300
     search_learning_rate: float = 0.01
-    train_steps: int = 1000
+    train_steps: int = 1840
     learning_rates: tuple[float, ...] = (0.005, 0.01, 0.02)
+    random: bool = True
     out: Path | None = None
 
 
@@ -79,10 +81,9 @@ def main(config: Config) -> None:
             {"what": "search", "seed": seed, "genotype": str(genotype)}
             | {"seconds": seconds}
         )
-        cells = {
-            "found cell": genotype,
-            "random cell": comparing.random_genotype(SPACE, seed),
-        }
+        cells = {"found cell": genotype}
+        if config.random:
+            cells["random cell"] = comparing.random_genotype(SPACE, seed)
         nets = {
             name: networks.recurrent(cell, vocab_size=vocab, width=width)
             for name, cell in cells.items()
