@@ -33,7 +33,7 @@ import tyro
 
 import jnas
 from jnas import bilevel, data, numerics, optimizers
-from jnas.run import comparing
+from jnas.run.environment import environment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,10 +98,10 @@ def write(rows: list[dict[str, Any]], out: Path | None) -> None:
         shown = (f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values())
         print("| " + " | ".join(shown) + " |")
     if out is not None:
-        environment = comparing.environment()
+        about = environment()
         with out.open("a") as file:
             for row in rows:
-                file.write(json.dumps(row | environment) + "\n")
+                file.write(json.dumps(row | about) + "\n")
 
 
 def depth_of(space: str, cells: int) -> dict[str, int]:

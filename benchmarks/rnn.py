@@ -34,6 +34,7 @@ import tyro
 import jnas
 from jnas import networks, optimizers
 from jnas.run import comparing
+from jnas.run.environment import environment
 
 SPACE = jnas.spaces.darts_rnn()
 
@@ -233,7 +234,7 @@ class Record:
             "data": data.fingerprint(),
             "commit": commit(),
         }
-        self.common |= comparing.environment()
+        self.common |= environment()
 
     def write(self, row: dict) -> None:
         """Adds a row."""

@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 import jnas
-from jnas.run import comparing
+from jnas.run.environment import environment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def measure(config: Config) -> dict:
     row["first_step_s"], *timed = seconds
     row["step_s_median"] = statistics.median(timed)
     row["step_s_min"], row["step_s_max"] = min(timed), max(timed)
-    return row | comparing.environment()
+    return row | environment()
 
 
 if __name__ == "__main__":

@@ -16,12 +16,40 @@ from jnas import numerics
 from jnas.errors import JnasError
 
 __all__ = [
+    "accepting",
     "clip_by_global_norm",
     "cosine",
     "coupled_adam",
     "coupled_sgd",
     "scale_by_window",
 ]
+
+
+def accepting(
+    tx: optax.GradientTransformation, name: str
+) -> optax.GradientTransformationExtraArgs:
+    """An optimizer whose ``update`` takes extra keywords.
+
+    Args:
+      tx: the optimizer.
+      name: the argument's name, for messages.
+
+    Returns:
+      It, ignoring keywords that it does not know.
+
+    Raises:
+      JnasError: it is none.
+
+    Example:
+      >>> sgd = accepting(optax.sgd(0.1), "weight_tx")
+      >>> updates, _ = sgd.update(1.0, sgd.init(1.0), 1.0, batch=None)
+    """
+    if not (hasattr(tx, "init") and hasattr(tx, "update")):
+        raise JnasError(
+            f"{name} must be an optax optimizer, got {type(tx).__name__}: use e.g. "
+            "optax.sgd(0.025, momentum=0.9)"
+        )
+    return optax.with_extra_args_support(tx)
 
 
 def cosine(

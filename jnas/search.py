@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jnas import bilevel, mixture, numerics, regularizers, relax, select
+from jnas import bilevel, mixture, numerics, optimizers, regularizers, relax, select
 from jnas.errors import JnasError
 from jnas.mixture import Mixture
 from jnas.spaces import Genotype
@@ -254,7 +254,8 @@ def differentiable(
     selector = selector or select.argmax()
     task = task or base.classification()
     space = supernet.space
-    weight_tx = optax.with_extra_args_support(weight_tx)
+    weight_tx = optimizers.accepting(weight_tx, "weight_tx")
+    arch_tx = optimizers.accepting(arch_tx, "arch_tx")
 
     def init(key, inputs):
         weights_key, arch_key, key = jax.random.split(key, 3)

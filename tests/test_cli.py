@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jnas import cli
+from jnas.cli import search
 
 ROOT = os.path.dirname(os.path.dirname(__file__))
 
@@ -54,6 +55,16 @@ def test_search_runs_compares_and_resumes(toy, tmp_path, capsys):
     assert summary["config"]["search"]["method"] == "darts"
     for name in ("cells.png", "history.png", "arch.png"):
         assert (workdir / name).read_bytes().startswith(b"\x89PNG")
+    assert "found" in (workdir / "report.html").read_text()
+    # The configuration is complete: from it alone the same search comes out.
+    config = str(workdir / "config.json")
+    assert cli.main(["search", "--config", config, "--workdir", "again"]) == 0
+    for name in ("genotype.json", "config.json"):
+        assert (tmp_path / "again" / name).read_text() == (workdir / name).read_text()
+    twin = json.loads((tmp_path / "again" / "summary.json").read_text())
+    accuracies = [row["test_accuracies"] for row in summary["table"]]
+    assert [row["test_accuracies"] for row in twin["table"]] == accuracies
+    capsys.readouterr()
     # The found genotype's file is an argument of `retrain`, and the same command
     # again shows the same result at once.
     assert cli.main(arguments) == 0
@@ -89,6 +100,16 @@ def test_text_search_runs_and_compares(tmp_path, capsys, monkeypatch):
     assert all(len(row["test_bits"]) == 2 for row in summary["table"])
     for name in ("cells.png", "history.png", "arch.png"):
         assert (workdir / name).read_bytes().startswith(b"\x89PNG")
+    assert "found" in (workdir / "report.html").read_text()
+    # The configuration is complete: from it alone the same search comes out.
+    config = str(workdir / "config.json")
+    assert cli.main(["search", "--config", config, "--workdir", "again"]) == 0
+    for name in ("genotype.json", "config.json"):
+        assert (tmp_path / "again" / name).read_text() == (workdir / name).read_text()
+    twin = json.loads((tmp_path / "again" / "summary.json").read_text())
+    accuracies = [row["test_accuracies"] for row in summary["table"]]
+    assert [row["test_accuracies"] for row in twin["table"]] == accuracies
+    capsys.readouterr()
     retrain = ["retrain", "DARTS_RNN_V2", *small, "--epochs", "1", "--seeds", "1"]
     assert cli.main(retrain) == 0
     assert "test bits" in capsys.readouterr().out
@@ -122,10 +143,10 @@ def test_skipped_arch_steps_are_said():
         genotype = jnas.spaces.nasbench201().decode([3] * 6)
         history = ({"arch_skipped": 0.5}, {"arch_skipped": 0.0})
 
-    (note,) = cli._verdict(comparing, Found)
+    (note,) = search._verdict(comparing, Found)
     assert note.startswith("skipped: 25.0% of the arch steps")
     Found.history = ({"arch_skipped": 0.0},)
-    assert not cli._verdict(comparing, Found)
+    assert not search._verdict(comparing, Found)
 
 
 def test_list_names_everything(capsys):

@@ -7,6 +7,9 @@ before normalisation (black pixels), the cut-out square after it (the mean colou
 The square's centre is uniform over all pixels and the square is clipped at the
 borders, so the masked area varies.
 
+Photographs may have a random resized crop instead of the padded one, and colour jitter
+between flip and normalisation (`jnas.data.photos`); both are off by default.
+
 The random numbers are drawn apart from their use, so that a test can compare the use
 with a plain reference.
 
@@ -20,7 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
 
-from jnas.data import base
+from jnas.data import base, photos
 
 __all__ = ["Draw", "apply", "draw", "normalise"]
 
@@ -34,6 +37,8 @@ class Draw(NamedTuple):
       flip: bool `[B]`.
       row: int32 `[B]` row of the cutout's centre, 0..H-1.
       column: int32 `[B]` column likewise.
+      boxes: int32 `[B, 4]` of the resized crop, None where there is none.
+      jitter: factors and order of the colour jitter, None where there is none.
     """
 
     top: jax.Array
@@ -41,6 +46,8 @@ class Draw(NamedTuple):
     flip: jax.Array
     row: jax.Array
     column: jax.Array
+    boxes: jax.Array | None = None
+    jitter: tuple[jax.Array, jax.Array] | None = None
 
 
 def draw(
@@ -57,8 +64,18 @@ def draw(
 
     Returns:
       The draw. Entries that `augment` does not use are drawn all the same, so that
-      switching one augmentation off leaves the others as they were.
+      switching one augmentation off leaves the others as they were; those of the
+      resized crop and the jitter only where they are on.
     """
+    boxes = changes = None
+    if augment.resized_crop is not None:
+        key_boxes = jax.random.fold_in(key, 0)
+        boxes = photos.draw_boxes(
+            key_boxes, batch_size, height, width, augment.resized_crop
+        )
+    if augment.jitter is not None:
+        key_jitter = jax.random.fold_in(key, 1)
+        changes = photos.draw_jitter(key_jitter, batch_size, augment.jitter)
     key_offset, key_flip = jax.random.split(key)
     reach = 2 * augment.crop + 1
     # One call for all four: each costs compile time.
@@ -67,7 +84,7 @@ def draw(
         key_offset, (4, batch_size), 0, bound, jnp.int32
     )
     flip = jax.random.bernoulli(key_flip, 0.5, (batch_size,))
-    return Draw(top, left, flip, row, column)
+    return Draw(top, left, flip, row, column, boxes, changes)
 
 
 def normalise(
@@ -79,7 +96,7 @@ def normalise(
     """Returns ``(images / 255 - mean) / std``.
 
     Args:
-      images: uint8 `[..., C]`.
+      images: uint8 `[..., C]`, or floats in 0..255.
       mean: one number per channel.
       std: one number per channel.
       dtype: of the result; the arithmetic is at least float32.
@@ -137,9 +154,13 @@ def apply(
             return lax.dynamic_slice(image, start, (height, width, channels))
 
         images = jax.vmap(crop_one)(padded, drawn.top, drawn.left)
+    if drawn.boxes is not None:
+        images = photos.crop_and_enlarge(images, drawn.boxes)
     if augment.flip:
         flip = drawn.flip[:, None, None, None]
         images = jnp.where(flip, images[:, :, ::-1], images)
+    if drawn.jitter is not None:
+        images = photos.jitter(images.astype(jnp.float32), *drawn.jitter)
     result = normalise(images, mean, std, dtype)
     if augment.cutout:
         hit = _inside(drawn.row, height, augment.cutout)[:, :, None, None]

@@ -9,6 +9,7 @@ Shape letters: `N` examples, `H W C` image, `K` classes.
 
 import dataclasses
 import hashlib
+from typing import Protocol
 
 import numpy as np
 
@@ -18,8 +19,11 @@ from jnas.data import checks
 __all__ = [
     "Augment",
     "Dataset",
+    "Examples",
     "Split",
     "channel_statistics",
+    "check_classes",
+    "check_side",
 ]
 
 # Below this size the pooling layers of every shipped network reach 1x1 too early.
@@ -36,15 +40,21 @@ class Augment:
       flip: whether to mirror left and right with probability one half.
       cutout: side of the square that is set to 0 (the mean colour) after
         normalisation (DeVries & Taylor 2017); 0 for none.
+      resized_crop: smallest and largest share of the image that a box is cut out of
+        and enlarged from, e.g. (0.08, 1.0); instead of `crop`.
+      jitter: strengths of random brightness, contrast, saturation and hue, e.g.
+        (0.4, 0.4, 0.4, 0.2); for images with three channels.
 
     Example:
-      >>> Augment(crop=4, flip=True)
-      Augment(crop=4, flip=True, cutout=0)
+      >>> Augment(crop=4, flip=True).cutout
+      0
     """
 
     crop: int = 0
     flip: bool = False
     cutout: int = 0
+    resized_crop: tuple[float, float] | None = None
+    jitter: tuple[float, float, float, float] | None = None
 
     def __post_init__(self):
         for field in ("crop", "cutout"):
@@ -59,8 +69,42 @@ class Augment:
                 f"augment flip must be True or False, got {self.flip!r}: "
                 "the probability is always one half"
             )
+        if self.resized_crop is not None:
+            low, high = self._numbers("resized_crop", 2)
+            if not 0 < low <= high <= 1:
+                raise errors.JnasError(
+                    "augment resized_crop must be shares with 0 < low <= high <= 1, "
+                    f"got {self.resized_crop!r}: e.g. (0.08, 1.0)"
+                )
+            if self.crop:
+                raise errors.JnasError(
+                    "augment crop and resized_crop exclude each other, got both: set "
+                    "crop to 0"
+                )
+        if self.jitter is not None:
+            *others, hue = self._numbers("jitter", 4)
+            if not (all(0 <= value < np.inf for value in others) and 0 <= hue <= 0.5):
+                raise errors.JnasError(
+                    "augment jitter must be brightness, contrast and saturation >= 0 "
+                    f"and hue in 0..0.5, got {self.jitter!r}: e.g. (0.4, 0.4, 0.4, 0.2)"
+                )
 
-    def check(self, height: int, width: int) -> None:
+    def _numbers(self, field: str, count: int) -> tuple[float, ...]:
+        """Makes a field a tuple of floats, so that it can be hashed and compared."""
+        value = getattr(self, field)
+        numbers = isinstance(value, tuple | list) and all(
+            isinstance(x, int | float) and not isinstance(x, bool) for x in value
+        )
+        if not numbers or len(value) != count:
+            raise errors.JnasError(
+                f"augment {field} must be {count} numbers, got {value!r}: use None to "
+                "switch it off"
+            )
+        value = tuple(map(float, value))
+        object.__setattr__(self, field, value)
+        return value
+
+    def check(self, height: int, width: int, channels: int) -> None:
         """Raises a `JnasError` when the pixels do not fit an image of this size."""
         side = min(height, width)
         if self.crop >= side:
@@ -73,6 +117,26 @@ class Augment:
                 f"augment cutout must be at most the image side ({side}), "
                 f"got {self.cutout}: use a smaller square"
             )
+        if self.jitter is not None and channels != 3:
+            raise errors.JnasError(
+                f"augment jitter needs images of 3 channels, got {channels}: leave it "
+                "out"
+            )
+
+
+class Examples(Protocol):
+    """What batches are made of: a `Split`, or examples that are read when needed."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns uint8 `[M, H, W, C]` and int32 `[M]` at the `M` positions `index`."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,18 +181,7 @@ class Split:
             )
         if not len(image):
             raise errors.JnasError("a Split needs at least one example, got 0")
-        if min(image.shape[1:3]) < SMALLEST_SIDE:
-            hint = "enlarge them first"
-            if image.shape[1] in (1, 3):
-                hint = "channels come last: use images.transpose(0, 2, 3, 1)"
-            raise errors.JnasError(
-                f"images must be at least {SMALLEST_SIDE}x{SMALLEST_SIDE} "
-                f"[N, H, W, C], got {list(image.shape)}: {hint}"
-            )
-        if image.shape[3] < 1:
-            raise errors.JnasError(
-                f"images need at least one channel, got {list(image.shape)}"
-            )
+        check_side(image.shape[1:])
 
     def __len__(self) -> int:
         return len(self.label)
@@ -136,9 +189,19 @@ class Split:
     def __repr__(self) -> str:
         return f"Split({' x '.join(map(str, self.image.shape))})"
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        height, width, channels = self.image.shape[1:]
+        return height, width, channels
+
     def take(self, index: np.ndarray | slice) -> "Split":
         """Returns the examples at `index`, in that order."""
         return Split(self.image[index], self.label[index])
+
+    def read(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images and labels at `index`, in that order, as new arrays."""
+        return self.image[index], self.label[index]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -180,16 +243,7 @@ class Dataset:
     source: str = ""
 
     def __post_init__(self):
-        if self.num_classes < 2:
-            raise errors.JnasError(
-                f"num_classes must be >= 2, got {self.num_classes}: "
-                "a classifier needs a choice"
-            )
-        if self.class_names is not None and len(self.class_names) != self.num_classes:
-            raise errors.JnasError(
-                f"class_names must have one name per class ({self.num_classes}), "
-                f"got {len(self.class_names)}"
-            )
+        check_classes(self.num_classes, self.class_names)
         for part in ("train", "validation", "test"):
             split = getattr(self, part)
             if split.image.shape[1:] != self.train.image.shape[1:]:
@@ -209,13 +263,12 @@ class Dataset:
                 "gaps from 0, or add examples"
             )
         checks.check_statistics(self.mean, self.std, self.image_shape[-1])
-        self.augment.check(*self.image_shape[:2])
+        self.augment.check(*self.image_shape)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of one image."""
-        height, width, channels = self.train.image.shape[1:]
-        return height, width, channels
+        return self.train.image_shape
 
     @property
     def full(self) -> Split:
@@ -245,6 +298,35 @@ class Dataset:
             # The byte order is fixed so that all machines agree.
             digest.update(np.ascontiguousarray(split.label, "<i4").data)
         return digest.hexdigest()[:16]
+
+
+def check_side(shape: tuple[int, ...]) -> None:
+    """Raises a `JnasError` unless images of this `[H, W, C]` can be used."""
+    if min(shape[:2]) < SMALLEST_SIDE:
+        hint = "enlarge them first"
+        if shape[0] in (1, 3):
+            hint = "channels come last: use images.transpose(0, 2, 3, 1)"
+        raise errors.JnasError(
+            f"images must be at least {SMALLEST_SIDE}x{SMALLEST_SIDE} "
+            f"[N, H, W, C], got [H, W, C] = {list(shape)}: {hint}"
+        )
+    if shape[2] < 1:
+        raise errors.JnasError(
+            f"images need at least one channel, got [H, W, C] = {list(shape)}"
+        )
+
+
+def check_classes(num_classes: int, class_names: tuple[str, ...] | None) -> None:
+    """Raises a `JnasError` unless the classes are a choice and their names fit."""
+    if num_classes < 2:
+        raise errors.JnasError(
+            f"num_classes must be >= 2, got {num_classes}: a classifier needs a choice"
+        )
+    if class_names is not None and len(class_names) != num_classes:
+        raise errors.JnasError(
+            f"class_names must have one name per class ({num_classes}), "
+            f"got {len(class_names)}"
+        )
 
 
 def channel_statistics(

@@ -28,7 +28,17 @@ from jnas import errors
 from jnas.data import augment as augmenting
 from jnas.data import base, checks
 
-__all__ = ["Feed", "batches", "check_batch_size", "check_call", "feed"]
+__all__ = [
+    "Feed",
+    "augment_keys",
+    "augmented",
+    "batches",
+    "check_batch_size",
+    "check_call",
+    "check_options",
+    "check_parts",
+    "feed",
+]
 
 Batch = dict[str, jax.Array]
 
@@ -87,34 +97,45 @@ class Feed:
         step = jnp.asarray(step, jnp.int32)
         # fold_in, not split: it does not count as a use of the key, which comes back
         # at the next step.
-        key_order, key_sample, key_train, key_validation = (
-            jax.random.fold_in(key, purpose) for purpose in range(4)
-        )
+        key_order, key_sample = (jax.random.fold_in(key, use) for use in range(2))
+        key_train, key_validation = augment_keys(key, step)
         index = _train_index(key_order, step, self.num_train, self.batch_size)
-        key_train = jax.random.fold_in(key_train, step)
         train = self._batch("train", index, key_train)
         if self.arrays["validation"] is None:
             return train, None
         size = self.arrays["validation"]["label"].shape[0]
         key_sample = jax.random.fold_in(key_sample, step)
         index = jax.random.permutation(key_sample, size)[: self.batch_size]
-        key_validation = jax.random.fold_in(key_validation, step)
         return train, self._batch("validation", index, key_validation)
 
     def _batch(self, part: str, index: jax.Array, key: jax.Array) -> Batch:
         """Gathers and augments the examples at `index`; the key is consumed."""
-        arrays = self.arrays[part]
-        height, width = arrays["image"].shape[1:3]
-        drawn = augmenting.draw(key, self.batch_size, height, width, self.augment)
-        image = augmenting.apply(
-            arrays["image"][index],
-            drawn,
-            self.augment,
-            self.mean,
-            self.std,
-            self.dtype,
-        )
-        return {"image": image, "label": arrays["label"][index]}
+        batch = {name: array[index] for name, array in self.arrays[part].items()}
+        look = (self.augment, self.mean, self.std, self.dtype)
+        return augmented(batch, key, *look)
+
+
+def augment_keys(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The keys of the two batches' augmentation, from the stream's key and the step."""
+    train, validation = (
+        jax.random.fold_in(jax.random.fold_in(key, use), step) for use in (2, 3)
+    )
+    return train, validation
+
+
+def augmented(
+    batch: Batch,
+    key: jax.Array,
+    augment: base.Augment,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    dtype: DTypeLike,
+) -> Batch:
+    """Augments and normalises a batch of uint8 images; the key is consumed."""
+    number, height, width, _ = batch["image"].shape
+    drawn = augmenting.draw(key, number, height, width, augment)
+    image = augmenting.apply(batch["image"], drawn, augment, mean, std, dtype)
+    return {"image": image, "label": batch["label"]}
 
 
 def feed(
@@ -154,28 +175,8 @@ def feed(
       >>> train["image"].shape, val["label"].shape, stream.steps_per_epoch
       ((64, 8, 8, 1), (64,), 12)
     """
-    check_batch_size(batch_size)
-    mean, std = tuple(map(float, mean)), tuple(map(float, std))
-    checks.check_statistics(mean, std, train.image.shape[3])
-    augment.check(*train.image.shape[1:3])
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise errors.JnasError(
-            f"dtype must be a floating type, got {np.dtype(dtype)}: use float32 or "
-            "bfloat16"
-        )
-    for part, split in (("train", train), ("validation", validation)):
-        if split is None:
-            continue
-        if split.image.shape[1:] != train.image.shape[1:]:
-            raise errors.JnasError(
-                f"train and validation must have one image shape, got "
-                f"{list(train.image.shape[1:])} and {list(split.image.shape[1:])}"
-            )
-        if batch_size > len(split):
-            raise errors.JnasError(
-                f"batch_size must be at most the size of the {part} split "
-                f"({len(split)}), got {batch_size}: use a smaller batch"
-            )
+    mean, std = check_options(batch_size, mean, std, augment, dtype, train.image_shape)
+    check_parts(train, validation, batch_size)
     if len(train) * batch_size >= 2**31:
         # _train_index counts in int32.
         raise errors.JnasError(
@@ -196,7 +197,7 @@ def feed(
 
 
 def batches(
-    split: base.Split,
+    split: base.Examples,
     batch_size: int,
     mean: tuple[float, ...],
     std: tuple[float, ...],
@@ -207,7 +208,7 @@ def batches(
     so that one compiled program serves all batches and weighted sums stay exact.
 
     Args:
-      split: the examples.
+      split: the examples, in memory or streamed.
       batch_size: `B`, any positive number.
       mean: one number per channel, of pixel/255.
       std: one number per channel.
@@ -225,23 +226,22 @@ def batches(
       [[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]]
     """
     check_batch_size(batch_size)
-    checks.check_statistics(tuple(mean), tuple(std), split.image.shape[3])
+    checks.check_statistics(tuple(mean), tuple(std), split.image_shape[2])
     return _batches(
         split, batch_size, np.asarray(mean, np.float32), np.asarray(std, np.float32)
     )
 
 
 def _batches(
-    split: base.Split, batch_size: int, mean: np.ndarray, std: np.ndarray
+    split: base.Examples, batch_size: int, mean: np.ndarray, std: np.ndarray
 ) -> Iterator[dict[str, np.ndarray]]:
     """Generates the batches; apart from `batches` so that errors come at once."""
     for start in range(0, len(split), batch_size):
         position = np.arange(start, start + batch_size)
-        index = position % len(split)
-        image = split.image[index].astype(np.float32) / np.float32(255)
+        image, label = split.read(position % len(split))
         yield {
-            "image": (image - mean) / std,
-            "label": split.label[index],
+            "image": (image.astype(np.float32) / np.float32(255) - mean) / std,
+            "label": label,
             "weight": (position < len(split)).astype(np.float32),
         }
 
@@ -270,6 +270,46 @@ def _train_index(
 def _on_device(split: base.Split) -> Batch:
     """Copies a split to the device."""
     return {"image": jnp.asarray(split.image), "label": jnp.asarray(split.label)}
+
+
+def check_options(
+    batch_size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    augment: base.Augment,
+    dtype: DTypeLike,
+    image_shape: tuple[int, int, int],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and std as plain numbers; raises a `JnasError` for what is amiss."""
+    check_batch_size(batch_size)
+    mean, std = tuple(map(float, mean)), tuple(map(float, std))
+    checks.check_statistics(mean, std, image_shape[2])
+    augment.check(*image_shape)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise errors.JnasError(
+            f"dtype must be a floating type, got {np.dtype(dtype)}: use float32 or "
+            "bfloat16"
+        )
+    return mean, std
+
+
+def check_parts(
+    train: base.Examples, validation: base.Examples | None, batch_size: int
+) -> None:
+    """Raises a `JnasError` unless the parts have one shape and can fill a batch."""
+    for part, split in (("train", train), ("validation", validation)):
+        if split is None:
+            continue
+        if split.image_shape != train.image_shape:
+            raise errors.JnasError(
+                f"train and validation must have one image shape, got "
+                f"{list(train.image_shape)} and {list(split.image_shape)}"
+            )
+        if batch_size > len(split):
+            raise errors.JnasError(
+                f"batch_size must be at most the size of the {part} split "
+                f"({len(split)}), got {batch_size}: use a smaller batch"
+            )
 
 
 def check_batch_size(batch_size: int) -> None:

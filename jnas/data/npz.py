@@ -1,8 +1,9 @@
 """A user's own set from one ``.npz`` file.
 
 Either the arrays ``image`` and ``label`` (split by the library), or ``x_train``,
-``y_train``, ``x_test``, ``y_test`` and optionally ``x_val``, ``y_val``. Files are read
-without pickle, so that opening one can never run code.
+``y_train``, ``x_test``, ``y_test`` and optionally ``x_val``, ``y_val``; or encoded
+images as `jnas.data.jpeg` describes. Files are read without pickle, so that opening one
+can never run code.
 """
 
 import os
@@ -13,7 +14,7 @@ import zlib
 import numpy as np
 
 from jnas import errors
-from jnas.data import base, splits
+from jnas.data import base, jpeg, splits, streamed
 
 __all__ = ["load"]
 
@@ -23,15 +24,21 @@ VALIDATION = ("x_val", "y_val")
 TEST = ("x_test", "y_test")
 ALLOWED = (set(ALL), {*TRAIN, *TEST}, {*TRAIN, *VALIDATION, *TEST})
 LAYOUTS = (
-    "image, label or x_train, y_train, x_test, y_test with or without x_val, y_val"
+    "image, label or x_train, y_train, x_test, y_test with or without x_val, y_val, "
+    "or {train,test}_{jpeg,offsets,labels} with or without "
+    "class_names"
 )
 
 
-def load(path: str | os.PathLike[str]) -> base.Dataset:
+def load(
+    path: str | os.PathLike[str], *, stream: bool = False, resize: int | None = None
+) -> base.Dataset | streamed.StreamDataset:
     """Loads a dataset from an ``.npz`` file; its name is the file's.
 
     Args:
       path: the file.
+      stream: of encoded images: decode them when they are needed.
+      resize: of encoded images: side that they are resized to.
 
     Returns:
       The dataset; see `jnas.data.from_arrays` for checks and the split rule. It has
@@ -53,6 +60,12 @@ def load(path: str | os.PathLike[str]) -> base.Dataset:
     path = pathlib.Path(path).expanduser()
     arrays = _read(path)
     keys = set(arrays)
+    if keys - {jpeg.NAMES} == jpeg.ARRAYS:
+        options = {"stream": stream, "resize": resize, "source": path.name}
+        try:
+            return jpeg.from_blobs(arrays, path.stem, **options)
+        except errors.JnasError as error:
+            raise errors.JnasError(f"{path}: {error}") from error
     if keys not in ALLOWED:
         raise errors.JnasError(
             f"{path} must hold exactly the arrays {LAYOUTS}, got "

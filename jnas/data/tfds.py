@@ -2,7 +2,8 @@
 
 Only sets that are prepared already, in the ``array_record`` (or ``parquet``) format:
 preparing a stock set needs TensorFlow once, on any machine; reading does not. Nothing
-is downloaded. The whole set is decoded into memory once.
+is downloaded. The whole set is decoded into memory once, by a thread a core, or
+streamed: then examples are decoded when they are needed.
 
 Split: an official test split is test (an official validation split serves where there
 is none). Where both exist, the official validation split is the validation half.
@@ -16,12 +17,14 @@ import os
 import pathlib
 from typing import Any
 
-import numpy as np
-
 from jnas import errors
-from jnas.data import base, checks, folders, splits
+from jnas.data import base, folders, sourced, splits, streamed
 
-__all__ = ["load"]
+__all__ = ["MissingError", "load"]
+
+
+class MissingError(errors.JnasError):
+    """The prepared set, or tensorflow-datasets, is not on this machine."""
 
 
 def load(
@@ -29,7 +32,9 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     *,
     augment: base.Augment | None = None,
-) -> base.Dataset:
+    stream: bool = False,
+    resize: int | None = None,
+) -> base.Dataset | streamed.StreamDataset:
     """Loads an image classification set through ``tensorflow_datasets``.
 
     Args:
@@ -37,18 +42,21 @@ def load(
       data_dir: its data folder. By default ``$JNAS_DATA`` or the user's jnas folder
         where they hold the set, else tensorflow-datasets' own default.
       augment: augmentation for training; by default none.
+      stream: decode examples when they are needed, not now.
+      resize: side that images are resized to.
 
     Returns:
       The dataset.
 
     Raises:
-      JnasError: when the set is unknown, not prepared, prepared in a format that
+      MissingError: tensorflow-datasets or the prepared set is not there.
+      JnasError: when the set is unknown, prepared in a format that
         cannot be read, or not images of one size with one label.
     """
     try:
         import tensorflow_datasets
     except ImportError as error:
-        raise errors.JnasError(
+        raise MissingError(
             f"the dataset {name!r} is read with tensorflow-datasets, which cannot be "
             f"imported ({error}): install tensorflow-datasets"
         ) from error
@@ -61,7 +69,7 @@ def load(
         raise errors.JnasError(
             f"tensorflow-datasets cannot open {name!r}: {reason}"
         ) from error
-    return _from_builder(name, builder, augment)
+    return _from_builder(name, builder, augment, stream, resize)
 
 
 def _place(name: str, data_dir: str | os.PathLike[str] | None) -> str | None:
@@ -76,8 +84,12 @@ def _place(name: str, data_dir: str | os.PathLike[str] | None) -> str | None:
 
 
 def _from_builder(
-    name: str, builder: Any, augment: base.Augment | None
-) -> base.Dataset:
+    name: str,
+    builder: Any,
+    augment: base.Augment | None,
+    stream: bool,
+    resize: int | None,
+) -> base.Dataset | streamed.StreamDataset:
     """Reads the splits of an opened set."""
     features = builder.info.features
     if features is None or not {"image", "label"} <= set(features):
@@ -104,30 +116,35 @@ def _from_builder(
         "num_classes": labels.num_classes,
         "augment": augment or base.Augment(),
         "class_names": tuple(labels.names) if labels.names else None,
-        "name": name,
+        "source": f"tensorflow-datasets {builder.info.full_name}",
     }
-    source = f"tensorflow-datasets {builder.info.full_name}"
-    train = _read(name, builder, "train")
-    if not held_out:
-        return splits.from_arrays(train.image, train.label, source=source, **options)
-    test = _read(name, builder, held_out)
-    if held_out == "test" and "validation" in available:
-        validation = _read(name, builder, "validation")
-        rule = "official splits"
-    else:
-        train, validation = splits.halve(train)
-        rule = f"official {held_out} as test; train halved in order"
-    return splits.assemble(
-        train=train,
-        validation=validation,
-        test=test,
-        source=f"{source} ({rule})",
-        **options,
-    )
+    train = _rows(name, builder, "train")
+    try:
+        if not held_out:
+            return _train_only(name, train, stream, resize, options)
+        validation = None
+        if held_out == "test" and "validation" in available:
+            validation = _rows(name, builder, "validation")
+        test = _rows(name, builder, held_out)
+        common = {"stream": stream, "resize": resize, "validation": validation}
+        return streamed.in_order(name, train, test, **common, **options)
+    except errors.JnasError as error:
+        raise errors.JnasError(f"{name!r}: {error}") from error
 
 
-def _read(name: str, builder: Any, part: str) -> base.Split:
-    """Decodes one split into memory."""
+def _train_only(
+    name: str, train: Any, stream: bool, resize: int | None, options: dict[str, Any]
+) -> base.Dataset | streamed.StreamDataset:
+    """Divides a set without a test split by the library's rules."""
+    if stream:
+        return sourced.from_sources(train, name=name, resize=resize, **options)
+    count = options["num_classes"]
+    part = streamed.parts_of({"train": train}, count, resize=resize)["train"].load()
+    return splits.from_arrays(part.image, part.label, name=name, **options)
+
+
+def _rows(name: str, builder: Any, part: str) -> Any:
+    """Opens one split."""
     try:
         rows = builder.as_data_source(split=part)
     except NotImplementedError as error:
@@ -135,33 +152,15 @@ def _read(name: str, builder: Any, part: str) -> base.Split:
             f"{name!r} is prepared in a format without random access: convert it with "
             "tensorflow-datasets' convert_format to array_record"
         ) from error
-    image: np.ndarray | None = None
-    label = np.empty(len(rows), np.int32)
-    for position in range(len(rows)):
-        row = rows[position]
-        pixels = np.asarray(row["image"])
-        if image is None:
-            image = np.empty((len(rows), *pixels.shape), pixels.dtype)
-        if pixels.shape != image.shape[1:]:
-            raise errors.JnasError(
-                f"{name!r} must have images of one size, got {list(pixels.shape)} "
-                f"after {list(image.shape[1:])} (position {position} of {part}): "
-                "resize them into an .npz file"
-            )
-        image[position], label[position] = pixels, row["label"]
-    if image is None:
+    if not len(rows):
         raise errors.JnasError(f"the split {part} of {name!r} is empty")
-    what = f"of the {part} split of {name!r}"
-    return base.Split(
-        checks.as_images(image, f"images {what}"),
-        checks.as_labels(label, f"labels {what}"),
-    )
+    return rows
 
 
 def _not_prepared(name: str, builder: Any) -> errors.JnasError:
     """Builds the error that says how to prepare a set."""
     folder = os.fspath(builder.data_dir)
-    return errors.JnasError(
+    return MissingError(
         f"the dataset {name!r} is not prepared in {folder}: on a machine with "
         f"TensorFlow run tensorflow_datasets.builder({name!r}, "
         "file_format='array_record', data_dir=...).download_and_prepare() once and "

@@ -17,6 +17,7 @@ import optax
 
 from jnas import numerics
 from jnas.errors import JnasError
+from jnas.networks import mixup as mixups
 from jnas.networks import tasks
 from jnas.networks.base import Network, logits_of
 from jnas.supernet.base import Task
@@ -80,6 +81,7 @@ def trainer(
     tx: optax.GradientTransformation,
     task: Task | None = None,
     drop_path: float | Callable[[jax.Array], Any] = 0.0,
+    mixup: float = 0.0,
     config: dict[str, Any] | None = None,
 ) -> Trainer:
     """Composes the training of a network.
@@ -90,13 +92,15 @@ def trainer(
         ``batch``.
       task: default `jnas.networks.classification`.
       drop_path: rate of drop path, or a schedule ``(step) -> rate``.
+      mixup: parameter of the Beta distribution by which images are blended (see
+        `jnas.networks.mixup`); 0 for none.
       config: names and hyper-parameters, saved with runs.
 
     Returns:
       The trainer.
 
     Raises:
-      JnasError: the rate is out of range.
+      JnasError: a rate is out of range.
 
     Example:
       >>> import jnas
@@ -109,7 +113,10 @@ def trainer(
     """
     if not callable(drop_path) and not 0 <= drop_path < 1:
         raise JnasError(f"drop_path must be in [0, 1), got {drop_path!r}")
+    if not 0 <= mixup < math.inf:
+        raise JnasError(f"mixup must be >= 0 and finite, got {mixup!r}")
     task = task or tasks.classification()
+    task = mixups.mixed(task) if mixup else task
     tx = optax.with_extra_args_support(tx)
 
     def init(key, inputs):
@@ -125,6 +132,10 @@ def trainer(
             rates = {"drop_path": drop_path(state.step)}
         elif drop_path:
             rates = {"drop_path": drop_path}
+        key = jax.random.fold_in(state.key, state.step)
+        if mixup:
+            key, mixup_key = jax.random.split(key)
+            batch = mixups.mix(mixup_key, batch, mixup)
 
         def loss_fn(weights):
             outputs, model_state = network.apply(
@@ -133,7 +144,7 @@ def trainer(
                 task.inputs(batch),
                 train=True,
                 rates=rates,
-                key=jax.random.fold_in(state.key, state.step),
+                key=key,
             )
             loss, metrics = task.loss(outputs, batch)
             penalty = 0.0 if task.penalty is None else task.penalty(outputs, batch)

@@ -4,7 +4,25 @@ matplotlib is imported when the first picture is drawn, and its pyplot never.
 """
 
 from jnas.report.cells import draw, plot_cell
-from jnas.report.curves import plot_arch, plot_history
+from jnas.report.comparison import plot_comparison
+from jnas.report.curves import plot_histories, plot_history
 from jnas.report.dot import to_dot
+from jnas.report.heatmaps import plot_arch, plot_arch_history
+from jnas.report.html import write_html
+from jnas.report.pictures import write_figures
+from jnas.report.runs import Run, read
 
-__all__ = ["draw", "plot_arch", "plot_cell", "plot_history", "to_dot"]
+__all__ = [
+    "Run",
+    "draw",
+    "plot_arch",
+    "plot_arch_history",
+    "plot_cell",
+    "plot_comparison",
+    "plot_histories",
+    "plot_history",
+    "read",
+    "to_dot",
+    "write_figures",
+    "write_html",
+]

@@ -17,7 +17,7 @@ from jnas.report import files, layout, palette
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw", "plot_cell"]
+__all__ = ["draw", "plot_cell", "plot_cells"]
 
 _FONT = 7.5  # points
 _TITLE = 0.30  # inches above a cell
@@ -66,6 +66,40 @@ def plot_cell(
     return ax
 
 
+def plot_cells(genotype: spaces.Genotype | str) -> tuple["Axes", ...]:
+    """Draws all cells of a genotype side by side.
+
+    Args:
+      genotype: a genotype, or a text that ``Genotype.parse`` understands.
+
+    Returns:
+      The axes, one for each cell, in one figure.
+
+    Example:
+      >>> len(plot_cells("DARTS_V2"))
+      2
+    """
+    from matplotlib import figure
+
+    genotype = _genotype(genotype)
+    parts = []
+    for name in genotype.names:
+        labels = _labels(genotype, name, None)
+        parts.append((name, labels, _arrange(genotype[name], labels)))
+    sizes = [_size(arranged) for _, _, arranged in parts]
+    width = sum(size[0] for size in sizes) + _BETWEEN * (len(sizes) - 1)
+    height = max(size[1] for size in sizes)
+    fig = figure.Figure(figsize=(width, height))
+    left, axes = 0.0, []
+    for (name, labels, arranged), size in zip(parts, sizes, strict=True):
+        # titles are level with each other
+        bounds = (left / width, 1 - size[1] / height, size[0] / width, size[1] / height)
+        axes.append(fig.add_axes(bounds))
+        _plot(axes[-1], genotype[name], arranged, labels, title=name)
+        left += size[0] + _BETWEEN
+    return tuple(axes)
+
+
 def draw(genotype: spaces.Genotype | str, path: str | os.PathLike[str]) -> None:
     """Saves a picture of all cells of a genotype, side by side.
 
@@ -83,25 +117,8 @@ def draw(genotype: spaces.Genotype | str, path: str | os.PathLike[str]) -> None:
       ...     (pathlib.Path(folder) / "cells.svg").exists()
       True
     """
-    from matplotlib import figure
-
     path = files.picture(pathlib.Path(path))
-    genotype = _genotype(genotype)
-    parts = []
-    for name in genotype.names:
-        labels = _labels(genotype, name, None)
-        parts.append((name, labels, _arrange(genotype[name], labels)))
-    sizes = [_size(arranged) for _, _, arranged in parts]
-    width = sum(size[0] for size in sizes) + _BETWEEN * (len(sizes) - 1)
-    height = max(size[1] for size in sizes)
-    fig = figure.Figure(figsize=(width, height))
-    left = 0.0
-    for (name, labels, arranged), size in zip(parts, sizes, strict=True):
-        # titles are level with each other
-        bounds = (left / width, 1 - size[1] / height, size[0] / width, size[1] / height)
-        _plot(fig.add_axes(bounds), genotype[name], arranged, labels, title=name)
-        left += size[0] + _BETWEEN
-    files.save(fig, path)
+    files.save(plot_cells(genotype)[0].figure, path)
 
 
 def _genotype(genotype: spaces.Genotype | str) -> spaces.Genotype:
@@ -144,10 +161,11 @@ def _arrange(cell: spaces.Cell, labels: list[str]) -> layout.Layout:
     from matplotlib import font_manager, textpath
 
     font = font_manager.FontProperties(size=_FONT)
-    widest = max(
-        textpath.TextPath((0, 0), label, prop=font).get_extents().width
-        for label in set(labels)
-    )
+    with files.any_text():
+        widest = max(
+            textpath.TextPath((0, 0), files.plain(label), prop=font).get_extents().width
+            for label in set(labels)
+        )
     return layout.arrange(cell, label_width=widest / 72)
 
 
@@ -181,7 +199,7 @@ def _plot(
     ax.text(
         arranged.left + 0.12,
         arranged.top + 0.02,
-        title,
+        files.plain(title),
         fontsize=10 * scale,
         fontweight="bold",
         color=palette.INK,
@@ -202,7 +220,7 @@ def _plot(
         )
         ax.text(
             *route.label,
-            label,
+            files.plain(label),
             fontsize=_FONT * scale,
             color=palette.GREY if absent else palette.INK,
             ha="center",

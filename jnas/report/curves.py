@@ -1,26 +1,30 @@
-"""Pictures of a run: its curves over the epochs, and its architecture as a heat map.
+"""Pictures of metrics over the epochs: of one run, or of several side by side.
 
 Drawn with matplotlib's object interface only, like the cells.
 """
 
-import math
-import os
-import pathlib
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from jnas import errors, spaces
-from jnas.report import files, palette
+from jnas import errors
+from jnas.report import files, palette, records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_arch", "plot_history"]
+__all__ = ["Curve", "collect", "draw_panel", "mean_curve", "plot_histories"]
+__all__ += ["plot_history"]
 
-# last word of a metric's name: panel; whatever has another last word is not drawn
-_PANELS = ("loss", "accuracy", "entropy", "share")
+# last word of a metric's name: panel and its axis; metrics with another are not drawn
+_PANELS = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "bits": "bits per token",
+    "entropy": "entropy (of uniform)",
+    "share": "share",
+    "stability": "edges as in the end",
+}
 _SERIES = {
     "train": "#0072B2",
     "val": "#D55E00",
@@ -30,6 +34,28 @@ _SERIES = {
     "skip": "#E69F00",
 }
 _OTHERS = ("#56B4E9", "#000000", "#F0E442", palette.GREY)
+_STYLES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
+_MARKED = 30  # points that still get markers
+
+Points = tuple[tuple[float, float], ...]
+
+
+class Curve(NamedTuple):
+    """One metric of one group of runs.
+
+    Attributes:
+      group: name of the group.
+      metric: name of the metric, such as "train_loss".
+      runs: for each run its points (epoch, value).
+
+    Example:
+      >>> Curve("a", "train_loss", (((1, 2.0),),)).metric
+      'train_loss'
+    """
+
+    group: str
+    metric: str
+    runs: tuple[Points, ...]
 
 
 def plot_history(
@@ -37,9 +63,10 @@ def plot_history(
 ) -> tuple["Axes", ...]:
     """Draws the metrics of a run over its epochs.
 
-    There is one panel for losses, one for accuracies, one for entropies and one for
-    shares: a metric belongs to the panel that is the last word of its name, as in
-    ``train_loss`` or ``skip_share``. Values that are absent or not finite are left out.
+    There is one panel for losses, one for accuracies, and one each for bits, entropies,
+    shares and stability: a metric belongs to the panel that is the last word of its
+    name, as in ``train_loss`` or ``skip_share``. Values that are absent or not finite
+    are left out.
 
     Args:
       rows: one mapping for each epoch, with ``"epoch"`` and metrics.
@@ -56,9 +83,44 @@ def plot_history(
       >>> [panel.get_ylabel() for panel in plot_history(rows)]
       ['loss']
     """
-    from matplotlib import figure, ticker
+    return plot_histories({"": [rows]}, ax)
 
-    panels = _panels(rows)
+
+def plot_histories(
+    histories: Mapping[str, Sequence[Iterable[Mapping[str, Any]]]],
+    ax: "Axes | None" = None,
+) -> tuple["Axes", ...]:
+    """Draws the metrics of several runs over their epochs, in groups.
+
+    Each run is a thin line; of a group with several runs there is a thick line, the
+    mean, in a band from the lowest to the highest, over the epochs that all of them
+    have. The panels are those of `plot_history`.
+
+    Args:
+      histories: the rows of each run, by the group's name: runs that differ in their
+        seed only belong in one group.
+      ax: axes whose place the panels share; by default a new figure.
+
+    Returns:
+      The axes of the panels that have data.
+
+    Raises:
+      JnasError: if a row has no epoch, or there is nothing to draw.
+
+    Example:
+      >>> one, two = [{"epoch": 1, "val_loss": 2}], [{"epoch": 1, "val_loss": 4}]
+      >>> (panel,) = plot_histories({"order 1": [one, two]})
+      >>> [line.get_ydata().tolist() for line in panel.get_lines()]
+      [[2.0], [4.0], [3.0]]
+    """
+    from matplotlib import figure
+
+    panels = collect(histories)
+    if not panels:
+        raise errors.JnasError(
+            "the history has nothing to draw: expected metrics whose names end in "
+            f"{', '.join(_PANELS)}, such as 'train_loss'"
+        )
     if ax is None:
         size = (3.4 * len(panels), 2.8)
         fig = figure.Figure(figsize=size, layout="constrained")
@@ -66,124 +128,175 @@ def plot_history(
     else:
         ax.set_axis_off()
         axes = _split(ax, len(panels))
-    for panel, (name, series) in zip(axes, panels.items(), strict=True):
-        others = iter(_OTHERS * len(series))
-        for metric, points in series.items():
-            words = metric.split("_")
-            epochs, values = zip(*points, strict=True)
-            panel.plot(
-                epochs,
-                values,
-                label=" ".join(words[:-1]) or name,
-                color=_SERIES.get(words[0]) or next(others),
-                linewidth=1.6,
-                marker="o" if len(points) <= 30 else None,
-                markersize=3,
-            )
-        panel.set_xlabel("epoch")
-        panel.set_ylabel(f"{name} (of uniform)" if name == "entropy" else name)
-        panel.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
-        panel.grid(color="#E4E4E4", linewidth=0.6)
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right"]].set_visible(False)
-        if name == "share":
-            panel.set_ylim(-0.02, 1.02)
-        panel.legend(frameon=False, fontsize=8)
+    for panel, (name, curves) in zip(axes, panels.items(), strict=True):
+        draw_panel(panel, name, curves)
     return tuple(axes)
 
 
-def plot_arch(
-    probabilities: Mapping[str, Any],
-    space: spaces.Space | str,
-    path: str | os.PathLike[str],
-) -> None:
-    """Saves a heat map of the probability of each operation on each edge.
-
-    The largest value of each edge is in bold.
+def collect(
+    histories: Mapping[str, Sequence[Iterable[Mapping[str, Any]]]],
+) -> dict[str, list[Curve]]:
+    """Sorts the metrics of runs by the panel in which they are drawn.
 
     Args:
-      probabilities: for each group of the space an array ``[E, O]``.
-      space: the space or its name.
-      path: file to write; its suffix says the format (.png, .svg, .pdf).
+      histories: as in `plot_histories`.
+
+    Returns:
+      The curves of each panel that has some.
 
     Raises:
-      JnasError: if groups or shapes are not those of the space, or the file can't be
-        written there.
+      JnasError: if a row has no epoch.
 
     Example:
-      >>> import pathlib, tempfile
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     path = pathlib.Path(folder) / "arch.png"
-      ...     plot_arch({"cell": np.full((6, 5), 0.2)}, "nasbench201", path)
-      ...     path.exists()
-      True
+      >>> collect({"": [[{"epoch": 1, "skip_share": 0.5, "learning_rate": 0.1}]]})
+      {'share': [Curve(group='', metric='skip_share', runs=(((1, 0.5),),))]}
     """
-    from matplotlib import figure
-
-    path = files.picture(pathlib.Path(path))
-    if isinstance(space, str):
-        space = spaces.get(space)
-    tables = _tables(probabilities, space)
-    # inches: a cell of the map, and the room that names take beside and below it
-    width, height, beside, below = 0.52, 0.27, 0.75, 1.05
-    columns = [group.num_operations for group in space.groups]
-    rows = max(group.num_edges for group in space.groups)
-    total = (
-        width * sum(columns) + beside * (len(columns) + 1) + 0.3,
-        height * rows + below + 0.4,
-    )
-    fig = figure.Figure(figsize=total)
-    # one scale for all groups, so that colours can be compared
-    highest = max(float(table.max()) for table in tables.values())
-    left, images = beside, []
-    for group in space.groups:
-        size = (width * group.num_operations, height * group.num_edges)
-        ax = fig.add_axes(
-            (
-                left / total[0],
-                1 - (0.35 + size[1]) / total[1],
-                size[0] / total[0],
-                size[1] / total[1],
-            )
-        )
-        images.append(_heat_map(ax, tables[group.name], group, highest))
-        left += size[0] + beside
-    bar = fig.add_axes(
-        (
-            (left - beside + 0.2) / total[0],
-            1 - (0.35 + height * rows) / total[1],
-            0.12 / total[0],
-            height * rows / total[1],
-        )
-    )
-    fig.colorbar(images[0], cax=bar).ax.tick_params(labelsize=8)
-    files.save(fig, path)
-
-
-def _panels(
-    rows: Iterable[Mapping[str, Any]],
-) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Sorts the metrics: panel, metric, points (epoch, value)."""
-    panels: dict[str, dict[str, list[tuple[float, float]]]] = {
-        name: {} for name in _PANELS
+    found: dict[str, dict[tuple[str, str], list[Points]]] = {p: {} for p in _PANELS}
+    for group, runs in histories.items():
+        for rows in runs:
+            series: dict[str, list[tuple[float, float]]] = {}
+            for index, row in enumerate(rows):
+                if "epoch" not in row:
+                    raise errors.JnasError(
+                        f"row {index} of the history has no 'epoch', got {sorted(row)}"
+                    )
+                for metric, entry in row.items():
+                    value = records.number(entry)
+                    if metric.split("_")[-1] in _PANELS and value is not None:
+                        series.setdefault(metric, []).append((row["epoch"], value))
+            for metric, points in series.items():
+                panel = found[metric.split("_")[-1]]
+                panel.setdefault((group, metric), []).append(tuple(points))
+    return {
+        name: [Curve(*key, tuple(runs)) for key, runs in panel.items()]
+        for name, panel in found.items()
+        if panel
     }
-    for index, row in enumerate(rows):
-        if "epoch" not in row:
-            raise errors.JnasError(
-                f"row {index} of the history has no 'epoch', got {sorted(row)}"
-            )
-        for metric, value in row.items():
-            panel = panels.get(metric.split("_")[-1])
-            if panel is None or value is None or not math.isfinite(value):
-                continue
-            panel.setdefault(metric, []).append((row["epoch"], value))
-    panels = {name: series for name, series in panels.items() if series}
-    if not panels:
-        raise errors.JnasError(
-            "the history has nothing to draw: expected metrics whose names end in "
-            f"{', '.join(_PANELS)}, such as 'train_loss'"
+
+
+def mean_curve(
+    runs: Sequence[Points],
+) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Mean, lowest and highest of several runs, where all of them have a value.
+
+    Args:
+      runs: the points of each run.
+
+    Returns:
+      Epochs, means, lowest and highest values.
+
+    Example:
+      >>> mean_curve([((1, 2.0), (2, 5.0)), ((1, 4.0),)])
+      ([1], [3.0], [2.0], [4.0])
+    """
+    tables = [dict(points) for points in runs]
+    epochs = sorted(set(tables[0]).intersection(*tables[1:]))
+    columns = [[table[epoch] for table in tables] for epoch in epochs]
+    return (
+        epochs,
+        [statistics.fmean(column) for column in columns],
+        [min(column) for column in columns],
+        [max(column) for column in columns],
+    )
+
+
+def draw_panel(panel: "Axes", name: str, curves: Sequence[Curve]) -> None:
+    """Draws one panel of `plot_histories`.
+
+    Args:
+      panel: where.
+      name: of the panel, the last word of its metrics' names.
+      curves: what.
+
+    Example:
+      >>> from matplotlib.figure import Figure
+      >>> panel = Figure().add_subplot()
+      >>> draw_panel(panel, "loss", [Curve("", "train_loss", (((1, 2.0),),))])
+      >>> panel.get_ylabel()
+      'loss'
+    """
+    from matplotlib import lines, ticker
+
+    groups = list(dict.fromkeys(curve.group for curve in curves))
+    metrics = list(dict.fromkeys(curve.metric for curve in curves))
+    others = iter(_OTHERS * len(metrics))
+    # one group: a colour for each metric; several: one for each group, and line styles
+    by_metric = {m: _SERIES.get(m.split("_")[0]) or next(others) for m in metrics}
+    by_group = {
+        g: palette.GROUPS[i % len(palette.GROUPS)] for i, g in enumerate(groups)
+    }
+    style = {m: _STYLES[i % len(_STYLES)] for i, m in enumerate(metrics)}
+    single = len(groups) == 1
+    for curve in curves:
+        _draw_curve(
+            panel,
+            curve,
+            by_metric[curve.metric] if single else by_group[curve.group],
+            "-" if single else style[curve.metric],
         )
-    return panels
+    panel.set_xlabel("epoch")
+    panel.set_ylabel(_PANELS[name])
+    epochs = {point[0] for curve in curves for points in curve.runs for point in points}
+    if len(epochs) == 1:
+        panel.set_xticks(sorted(epochs))
+    else:
+        panel.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+    panel.grid(color="#E4E4E4", linewidth=0.6)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    if name in ("share", "stability"):
+        panel.set_ylim(-0.02, 1.02)
+    if single:
+        keys = [lines.Line2D([], [], color=by_metric[m], lw=1.6) for m in metrics]
+        names = [_short(metric, name) for metric in metrics]
+    else:
+        keys = [lines.Line2D([], [], color=by_group[g], lw=1.6) for g in groups]
+        names = list(groups)
+        if len(metrics) > 1:
+            keys += [
+                lines.Line2D([], [], color=palette.INK, lw=1.2, linestyle=style[m])
+                for m in metrics
+            ]
+            names += [_short(metric, name) for metric in metrics]
+    if len(names) > 1:
+        panel.legend(keys, [files.plain(n) for n in names], frameon=False, fontsize=8)
+
+
+def _draw_curve(panel: "Axes", curve: Curve, color: str, style: Any) -> None:
+    several = len(curve.runs) > 1
+    label = " ".join(curve.metric.split("_")[:-1]) or curve.metric
+    for points in curve.runs:
+        epochs, values = zip(*points, strict=True)
+        panel.plot(
+            epochs,
+            values,
+            label=label,
+            color=color,
+            linestyle=style,
+            linewidth=0.7 if several else 1.6,
+            alpha=0.55 if several else 1.0,
+            marker="o" if len(points) <= (1 if several else _MARKED) else None,
+            markersize=3,
+        )
+    if several:
+        epochs, means, lowest, highest = mean_curve(curve.runs)
+        panel.fill_between(
+            epochs, lowest, highest, color=color, alpha=0.13, linewidth=0
+        )
+        panel.plot(
+            epochs,
+            means,
+            label=f"{label}, mean",
+            color=color,
+            linestyle=style,
+            linewidth=2.2,
+            marker="o" if len(epochs) == 1 else None,
+            markersize=4,
+        )
+
+
+def _short(metric: str, panel: str) -> str:
+    return " ".join(metric.split("_")[:-1]) or panel
 
 
 def _split(ax: "Axes", number: int) -> list["Axes"]:
@@ -194,56 +307,3 @@ def _split(ax: "Axes", number: int) -> list["Axes"]:
         ax.inset_axes((index * width * (1 + gap), 0.08, width, 0.92))
         for index in range(number)
     ]
-
-
-def _tables(
-    probabilities: Mapping[str, Any], space: spaces.Space
-) -> dict[str, np.ndarray]:
-    if set(probabilities) != set(space.names):
-        raise errors.JnasError(
-            f"probabilities are for groups {sorted(probabilities)}, expected "
-            f"{sorted(space.names)}: give one array for each group"
-        )
-    tables = {}
-    for group in space.groups:
-        table = np.asarray(probabilities[group.name], np.float64)
-        shape = (group.num_edges, group.num_operations)
-        if table.shape != shape:
-            raise errors.JnasError(
-                f"probabilities of group {group.name!r} have shape "
-                f"{list(table.shape)}: expected {list(shape)}"
-            )
-        tables[group.name] = table
-    return tables
-
-
-def _heat_map(
-    ax: "Axes", table: np.ndarray, group: spaces.Group, highest: float
-) -> Any:
-    image = ax.imshow(table, aspect="auto", cmap="Blues", vmin=0, vmax=highest)
-    ax.set_xticks(
-        range(group.num_operations),
-        group.operations,
-        rotation=40,
-        ha="right",
-        rotation_mode="anchor",
-        fontsize=8,
-    )
-    ax.set_yticks(range(group.num_edges), group.edge_names, fontsize=8)
-    ax.tick_params(length=0)
-    ax.set_title(group.name, fontsize=10, fontweight="bold", loc="left")
-    ax.spines[:].set_visible(False)
-    for row, values in enumerate(table):
-        for column, value in enumerate(values):
-            ax.text(
-                column,
-                row,
-                f"{value:.2f}",
-                ha="center",
-                va="center",
-                fontsize=7.5,
-                fontweight="bold" if column == values.argmax() else "normal",
-                # dark blue needs light text
-                color="white" if value > 0.55 * highest else palette.INK,
-            )
-    return image

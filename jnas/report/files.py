@@ -1,14 +1,15 @@
 """Saving pictures: checked paths, the same bytes for the same picture."""
 
+import contextlib
+import io
 import pathlib
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Iterator
+from typing import Any
 
 from jnas import errors
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["picture", "save"]
+__all__ = ["any_text", "check_format", "picture", "plain", "save", "svg"]
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -42,7 +43,30 @@ def picture(path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def save(figure: "Figure", path: pathlib.Path) -> None:
+def check_format(name: str) -> str:
+    """Checks the name of a picture format.
+
+    Args:
+      name: such as "png", with or without a dot.
+
+    Returns:
+      The name without dot, in small letters.
+
+    Raises:
+      JnasError: if it is not known.
+
+    Example:
+      >>> check_format(".PNG")
+      'png'
+    """
+    known = [suffix[1:] for suffix in _SUFFIXES]
+    plain_name = str(name).lower().removeprefix(".")
+    if plain_name not in known:
+        raise errors.unknown_name("picture format", name, known)
+    return plain_name
+
+
+def save(figure: Any, path: pathlib.Path) -> None:
     """Writes a figure.
 
     Args:
@@ -62,5 +86,60 @@ def save(figure: "Figure", path: pathlib.Path) -> None:
         ".svg": {"Date": None},
         ".pdf": {"CreationDate": None},
     }.get(path.suffix.lower())
-    with matplotlib.rc_context({"svg.hashsalt": "jnas"}):
+    with matplotlib.rc_context({"svg.hashsalt": "jnas"}), any_text():
         figure.savefig(path, dpi=150, metadata=metadata, facecolor="white")
+
+
+def svg(figure: Any) -> str:
+    """Writes a figure as SVG whose text stays text, without a background.
+
+    Args:
+      figure: the figure.
+
+    Returns:
+      The file's text.
+
+    Example:
+      >>> from matplotlib.figure import Figure
+      >>> svg(Figure())[:5]
+      '<?xml'
+    """
+    import matplotlib
+
+    buffer = io.StringIO()
+    settings = {"svg.hashsalt": "jnas", "svg.fonttype": "none"}
+    with matplotlib.rc_context(settings), any_text():
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    return buffer.getvalue()
+
+
+def plain(text: str) -> str:
+    r"""Prepares text of any origin for matplotlib, which reads dollars as formulas.
+
+    Args:
+      text: the text.
+
+    Returns:
+      What matplotlib shows as that text; what can't be printed is a question mark.
+
+    Example:
+      >>> print(plain("$x$"), plain("_a"))
+      \$x\$  _a
+    """
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    # legends leave out what begins with an underscore
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+@contextlib.contextmanager
+def any_text() -> Iterator[None]:
+    """Keeps matplotlib silent about letters that its font lacks: names may have any.
+
+    Example:
+      >>> with any_text():
+      ...     warnings.warn("Glyph 1 (X) missing from font(s) Y.", stacklevel=1)
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not supp")
+        yield

@@ -6,10 +6,12 @@ every kind of colour blindness. Operations are also labelled by name.
 
 import re
 
-__all__ = ["GREY", "INK", "color", "family"]
+__all__ = ["GREY", "GROUPS", "INK", "color", "family"]
 
 INK = "#222222"
 GREY = "#8A8A8A"
+# of networks or groups of runs, in their order
+GROUPS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 
 _COLORS = {
     "none": GREY,

@@ -1,17 +1,26 @@
 """Running: the loop that trains, with checkpoints, metrics, resume and signals."""
 
+from jnas.run.evaluating import evaluate
 from jnas.run.loop import EpochInfo, LoopResult, loop
 from jnas.run.retraining import RetrainResult, retrain
+from jnas.run.retraining_protocol import ProtocolResult, retrain_protocol
 from jnas.run.searching import SearchResult, search
 from jnas.run.signals import Interrupted
+from jnas.run.weights import Exported, load_weights, save_weights
 
 __all__ = [
     "EpochInfo",
+    "Exported",
     "Interrupted",
     "LoopResult",
+    "ProtocolResult",
     "RetrainResult",
     "SearchResult",
+    "evaluate",
+    "load_weights",
     "loop",
     "retrain",
+    "retrain_protocol",
+    "save_weights",
     "search",
 ]

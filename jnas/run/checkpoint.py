@@ -52,7 +52,7 @@ class Saved(NamedTuple):
       step: the number of finished steps.
       state: the state.
       sums: the sums of the metrics since the epoch began.
-      extra: plain numbers.
+      extra: plain numbers and texts.
     """
 
     step: int
@@ -87,8 +87,13 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending; other entries are ignored."""
-        if not self._folder.is_dir():
+        if not self._folder.exists():
             return []
+        if not self._folder.is_dir():
+            raise JnasError(
+                f"{self._folder} must be a folder of checkpoints, got a file: choose "
+                f"another workdir, or delete {self._folder.parent} to start again"
+            )
         return sorted(
             int(entry.name)
             for entry in self._folder.iterdir()
@@ -96,7 +101,11 @@ class Checkpoints:
         )
 
     def save(
-        self, step: int, state: Any, sums: dict[str, Any], **extra: float | bool
+        self,
+        step: int,
+        state: Any,
+        sums: dict[str, Any],
+        **extra: float | bool | str | None,
     ) -> None:
         """Copies everything to the host and starts to write it, after any save before.
 
@@ -104,7 +113,7 @@ class Checkpoints:
           step: the name of the checkpoint.
           state: a pytree of arrays; its buffers may be donated once this returns.
           sums: scalars by name; likewise.
-          **extra: plain numbers to keep with it.
+          **extra: plain numbers and texts to keep with it.
 
         Raises:
           JnasError: if the save before this one failed.

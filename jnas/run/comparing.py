@@ -1,7 +1,6 @@
 """What a found genotype is compared with, and the summary of the comparison."""
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ import numpy as np
 from jnas import select
 from jnas.errors import JnasError
 from jnas.mixture import Mixture
+from jnas.run.environment import environment
 from jnas.run.metrics import write_atomically
 from jnas.run.retraining import RetrainResult
 from jnas.search import SKIPS
 from jnas.spaces import Genotype, Space
 
-__all__ = ["all_skip", "collapse", "environment", "random_genotype", "write_summary"]
+__all__ = ["all_skip", "collapse", "random_genotype", "write_summary"]
 
 _EMPTY = (*SKIPS, "none", "max_pool_3x3", "avg_pool_3x3")
 
@@ -97,35 +97,6 @@ def collapse(genotype: Genotype) -> str | None:
                 text += ", no learnable operation left"
             parts.append(text)
     return f"collapsed: {'; '.join(parts)}" if parts else None
-
-
-def environment() -> dict[str, Any]:
-    """Versions and device, for the record.
-
-    Returns:
-      A dict of strings.
-
-    Example:
-      >>> sorted(environment())[:3]
-      ['device', 'flax', 'jax']
-    """
-    import flax
-    import jax
-    import optax
-
-    import jnas
-
-    device = jax.devices()[0]
-    return {
-        "jnas": jnas.__version__,
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "flax": flax.__version__,
-        "optax": optax.__version__,
-        "numpy": np.__version__,
-        "device": f"{device.platform}: {device.device_kind}",
-        "machine": f"{platform.system()} {platform.machine()}",
-    }
 
 
 def write_summary(

@@ -5,6 +5,7 @@ device need not wait for it; before a row, a save or an end it looks at all of t
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +15,9 @@ import jax
 import numpy as np
 
 from jnas.errors import JnasError
-from jnas.run import metrics, program
-from jnas.run.checkpoint import Checkpoints
+from jnas.run import metrics, nonfinite, program
+from jnas.run.checkpoint import Checkpoints, Saved
+from jnas.run.feeding import Feeding
 from jnas.run.progress import Progress
 from jnas.run.signals import Guard, Interrupted
 from jnas.run.workdir import fingerprint, match_config
@@ -75,10 +77,14 @@ class Engine:
         save_every_epochs: int = 1,
         save_every_seconds: float = 60.0,
         images_per_step: int = 0,
+        on_nan: str = "stop",
     ):
+        if on_nan == "skip":
+            step_fn = nonfinite.Skipping(step_fn, watch)
         self._program = program.build(step_fn, chunk)
+        self._on_nan = on_nan
         self._init = program.initializer(init_fn)
-        self._feed = _on_device(feed)
+        self._feeding = Feeding(feed, seed=seed, chunk=chunk)
         self._epochs = epochs
         self._steps_per_epoch = steps_per_epoch
         self._chunk = chunk
@@ -93,7 +99,8 @@ class Engine:
 
         root = jax.random.key(seed)
         self._init_key = jax.random.fold_in(root, 0)
-        self._data_key = jax.random.fold_in(root, 1)
+        self._first_data_key = jax.random.fold_in(root, 1)
+        self._rollbacks = 0
         self._template = jax.eval_shape(self._init, self._init_key)
         self._checkpoints: Checkpoints | None = None
         self._workdir: Path | None = None
@@ -111,6 +118,13 @@ class Engine:
     def complete(self) -> bool:
         """Whether there is nothing left to do."""
         return self.stopped or self.step == self._epochs * self._steps_per_epoch
+
+    @property
+    def _data_key(self) -> jax.Array:
+        """Of the order of the data: another one after each roll back."""
+        if not self._rollbacks:
+            return self._first_data_key
+        return jax.random.fold_in(self._first_data_key, self._rollbacks)
 
     @property
     def where(self) -> str:
@@ -141,7 +155,7 @@ class Engine:
             "steps_per_epoch": self._steps_per_epoch,
             "chunk": self._chunk,
             "state": fingerprint(self._template),
-            "feed": fingerprint(self._feed),
+            "feed": self._feeding.description(),
         }
         match_config(workdir, description)
         self._checkpoints, self._workdir = checkpoints, workdir
@@ -155,23 +169,32 @@ class Engine:
         Raises:
           JnasError: if the checkpoint is damaged.
         """
+        saved = self._restore()
+        if saved is not None:
+            self._rollbacks = saved.extra.get("rollbacks", 0)
+            _log.info("resumed from the checkpoint of step %d", saved.step)
+        self._feeding.begin(None if saved is None else saved.extra.get("place"))
+        path = None if self._workdir is None else self._workdir / "metrics.jsonl"
+        found, wanted = len(self.rows.history), self.step // self._steps_per_epoch
+        if path is not None and found != wanted:
+            _log.warning("%s has %d of %d rows", path, found, wanted)
+        return self._saved
+
+    def _restore(self) -> Saved | None:
+        """Takes state and rows from the latest checkpoint, or from the beginning."""
         saved = None
         if self._checkpoints is not None:
             saved = self._checkpoints.latest(self._template)
         if saved is None:
-            self.state = self._init(self._init_key)
+            self.state, self.step, self._sums = self._init(self._init_key), 0, {}
+            self._spent, self._saved = 0.0, None
         else:
             self.state, self.step, self._sums = saved.state, saved.step, saved.sums
             self._spent, self.stopped = saved.extra["seconds"], saved.extra["stopped"]
             self._saved = saved.step
-            _log.info("resumed from the checkpoint of step %d", saved.step)
-        if self._workdir is not None:
-            path = self._workdir / "metrics.jsonl"
-            self.rows = metrics.Rows(path, upto=self.step)
-            found, wanted = len(self.rows.history), self.step // self._steps_per_epoch
-            if found != wanted:
-                _log.warning("%s has %d of %d rows", path, found, wanted)
-        return self._saved
+        path = None if self._workdir is None else self._workdir / "metrics.jsonl"
+        self.rows = metrics.Rows(path, upto=self.step)
+        return saved
 
     def train(self, guard: Guard, progress: Progress) -> None:
         """Runs until the run is complete.
@@ -188,11 +211,14 @@ class Engine:
         self._prepare()
         try:
             while not self.complete and guard.signum is None:
-                self._advance()
-                if self.step % self._steps_per_epoch == 0:
-                    self._end_epoch()
-                elif self._due():
-                    self._save()
+                try:
+                    self._advance()
+                    if self.step % self._steps_per_epoch == 0:
+                        self._end_epoch()
+                    elif self._due():
+                        self._save()
+                except nonfinite.NonFiniteError as error:
+                    self._roll_back(error)
             if guard.signum is not None:
                 self._save()
                 saved = self._checkpoints is not None
@@ -200,13 +226,37 @@ class Engine:
         except BaseException:
             self._flush_quietly()
             raise
+        finally:
+            self._feeding.close()
         if self._checkpoints is not None:
             self._checkpoints.wait()
+
+    def _roll_back(self, error: nonfinite.NonFiniteError) -> None:
+        """Goes back to the last checkpoint, and on with the data in another order."""
+        if self._on_nan != "rollback":
+            raise error
+        if self._rollbacks == nonfinite.MOST_ROLLBACKS:
+            raise JnasError(f"{error} (after {self._rollbacks} roll backs)") from error
+        if self._checkpoints is not None:
+            self._checkpoints.wait()
+        self._pending = None
+        self._restore()
+        self._rollbacks += 1
+        _log.warning(
+            "%s; rolled back to step %d, from where the data come in another order",
+            str(error).partition(";")[0],
+            self.step,
+        )
+        if not self._sums:
+            self._sums = self._program.zeros(self._names)
+        self._progress.chunk(self.step, {}, None)
+        self._restart_clock()
 
     def _prepare(self) -> None:
         if self._checkpoints is not None:
             self._checkpoints.clear()
-        self._names = self._program.names(self.state, self._feed, self._data_key)
+        fed = self._feeding.look(self.step)
+        self._names = self._program.names(self.state, fed, self._data_key)
         reserved = {"epoch", "step", "seconds", "images_per_second"}
         taken = sorted(reserved & {*self._names})
         if taken:
@@ -234,8 +284,9 @@ class Engine:
     def _advance(self) -> None:
         """Dispatches a chunk, then looks at the metrics of the one before."""
         step0 = jax.device_put(np.int32(self.step))
+        fed = self._feeding.take(self.step)
         self.state, self._sums, infos = self._program.dispatch(
-            self.state, self._sums, self._feed, self._data_key, step0
+            self.state, self._sums, fed, self._data_key, step0
         )
         before, self._pending = self._pending, (self.step, infos)
         self.step += self._chunk
@@ -270,7 +321,7 @@ class Engine:
         good = "there is no checkpoint before it"
         if self._saved is not None:
             good = f"the last good checkpoint is of step {self._saved}"
-        raise JnasError(
+        raise nonfinite.NonFiniteError(
             f"{name} must be finite, got {value} at {self._place(step)}; {good}: try a "
             "smaller learning rate, gradient clipping or float32, in another workdir"
         )
@@ -291,8 +342,13 @@ class Engine:
         rate = self._rate()
         if rate is not None:
             row["images_per_second"] = rate
+        count = np.float32(self._steps_per_epoch)
+        skipped = sums.get(nonfinite.SKIPPED, np.float32(0))
+        if skipped == count:
+            self._give_up("every loss of the epoch", math.nan, self.step)
         for name in self._names:
-            row[name] = float(sums[name] / np.float32(self._steps_per_epoch))
+            left = count if name == nonfinite.SKIPPED else count - skipped
+            row[name] = float(sums[name] / left)
         if self._epoch_metrics is not None:
             more = self._epoch_metrics(self.state)
             clash = sorted(row.keys() & more.keys())
@@ -335,7 +391,13 @@ class Engine:
         if self.step % self._steps_per_epoch:
             spent = self._spent + time.perf_counter() - self._epoch_start
         self._checkpoints.save(
-            self.step, self.state, self._sums, seconds=spent, stopped=self.stopped
+            self.step,
+            self.state,
+            self._sums,
+            seconds=spent,
+            stopped=self.stopped,
+            rollbacks=self._rollbacks,
+            place=self._feeding.place,
         )
         self._saved = self.step
         self._saved_at = time.monotonic()
@@ -352,15 +414,3 @@ class Engine:
         # step counts finished steps, so the last of an epoch still belongs to it
         epoch = max(1, -(-step // self._steps_per_epoch))
         return f"epoch {epoch}/{self._epochs}, step {step}"
-
-
-def _on_device(feed: Any) -> Any:
-    """Puts the feed's arrays where the program reads them, once."""
-    for leaf in jax.tree.leaves(feed):
-        if not (hasattr(leaf, "dtype") or isinstance(leaf, bool | int | float)):
-            raise JnasError(
-                "feed must be a pytree with arrays as leaves, got "
-                f"{type(leaf).__name__}: register its class, or wrap a function that "
-                "holds no data in jax.tree_util.Partial"
-            )
-    return jax.device_put(feed)

@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jnas.errors import JnasError
-from jnas.run import engine, program, signals
+import numpy as np
+
+from jnas.errors import JnasError, unknown_name
+from jnas.run import engine, nonfinite, program, signals
 from jnas.run.engine import EpochInfo
 from jnas.run.progress import Progress
 from jnas.run.workdir import claim
@@ -60,6 +62,7 @@ def loop(
     keep: int = 2,
     progress: bool = True,
     images_per_step: int = 0,
+    on_nan: str = "stop",
 ) -> LoopResult:
     """Trains for some epochs, or goes on where an earlier run in `workdir` stopped.
 
@@ -68,7 +71,8 @@ def loop(
         jitted; `info` is a tree of scalars, named as in `jnas.run.metrics.flatten`.
       init_fn: ``(key) -> state``; any pytree of arrays and typed keys.
       feed: a pytree that is called as ``feed(key, step) -> (train_batch,
-        val_batch)``; it is an argument of the compiled program, no constant in it.
+        val_batch)``, an argument of the compiled program and no constant in it; or a
+        stream of `jnas.data`.
       epochs: how many epochs in all.
       steps_per_epoch: how many steps an epoch has.
       seed: ``fold_in(key(seed), 0)`` goes to `init_fn`, ``fold_in(key(seed), 1)`` to
@@ -95,6 +99,10 @@ def loop(
       images_per_step: for the images per second, in the rows if it is positive; the
         first dispatch, which compiles, is left out of that (not of ``seconds``),
         unless it is the whole epoch.
+      on_nan: what to do when a watched metric is not finite: "stop" with an error;
+        "skip" such steps, whose share is then the metric ``steps_skipped``; or
+        "rollback" to the last checkpoint and on with the data in another order, at
+        most three times in a run. (After it `on_epoch` hears of an epoch again.)
 
     Returns:
       The final state and the history.
@@ -122,7 +130,11 @@ def loop(
     ):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise JnasError(f"{name} must be a whole number >= 1, got {value!r}")
-    if not callable(feed):
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise JnasError(f"seed must be a whole number >= 0, got {seed!r}")
+    if on_nan not in nonfinite.POLICIES:
+        raise unknown_name("on_nan", on_nan, nonfinite.POLICIES)
+    if not callable(feed) and not hasattr(feed, "fed"):
         raise JnasError(
             f"feed must be callable as feed(key, step), got {type(feed).__name__}: "
             "make it with jnas.data.feed"
@@ -133,7 +145,7 @@ def loop(
         feed,
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
-        seed=seed,
+        seed=int(seed),
         chunk=program.best_chunk(steps_per_epoch, chunk),
         watch=watch,
         epoch_metrics=epoch_metrics,
@@ -142,6 +154,7 @@ def loop(
         save_every_epochs=save_every_epochs,
         save_every_seconds=save_every_seconds,
         images_per_step=images_per_step,
+        on_nan=on_nan,
     )
     with contextlib.ExitStack() as stack:
         if workdir is not None:

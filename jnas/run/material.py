@@ -25,7 +25,7 @@ class Material(NamedTuple):
     """A dataset as a run sees it.
 
     Attributes:
-      feed: ``(key, step) -> (train_batch, val_batch)``.
+      feed: ``(key, step) -> (train_batch, val_batch)``, or a stream.
       example: shapes of the inputs, for ``init``.
       per_step: images that a step of one batch reads; 0 for text.
     """
@@ -35,13 +35,16 @@ class Material(NamedTuple):
     per_step: int
 
 
-def for_search(data: Any, batch_size: int, config: dict[str, Any]) -> Material:
+def for_search(
+    data: Any, batch_size: int, config: dict[str, Any], stream: bool = False
+) -> Material:
     """The training and the validation part of a dataset.
 
     Args:
-      data: a `Dataset` or a `TextDataset`.
+      data: a `Dataset`, a `StreamDataset` or a `TextDataset`.
       batch_size: of both batches.
       config: of the search; "bptt" is the window of text.
+      stream: whether to read images batch by batch though they are in memory.
 
     Returns:
       The material.
@@ -49,16 +52,20 @@ def for_search(data: Any, batch_size: int, config: dict[str, Any]) -> Material:
     Raises:
       JnasError: the sizes don't fit the dataset.
     """
-    return _material(data, data.train, data.validation, batch_size, config.get("bptt"))
+    parts = data.train, data.validation
+    return _material(data, *parts, batch_size, config.get("bptt"), stream)
 
 
-def for_retraining(data: Any, batch_size: int, bptt: int | None = None) -> Material:
+def for_retraining(
+    data: Any, batch_size: int, bptt: int | None = None, stream: bool = False
+) -> Material:
     """Training and validation part as one.
 
     Args:
-      data: a `Dataset` or a `TextDataset`.
+      data: a `Dataset`, a `StreamDataset` or a `TextDataset`.
       batch_size: of the training.
       bptt: window of text.
+      stream: whether to read images batch by batch though they are in memory.
 
     Returns:
       The material.
@@ -66,16 +73,21 @@ def for_retraining(data: Any, batch_size: int, bptt: int | None = None) -> Mater
     Raises:
       JnasError: the sizes don't fit the dataset.
     """
-    return _material(data, data.full, None, batch_size, bptt)
+    return _material(data, data.full, None, batch_size, bptt, stream)
 
 
-def _material(data, train, validation, batch_size, bptt) -> Material:
+def _material(data, train, validation, batch_size, bptt, stream) -> Material:
     if isinstance(data, datasets.TextDataset):
+        if stream:
+            raise JnasError(f"only images can be streamed, but {data.name!r} is text")
         bptt = bptt or BPTT
         feed = datasets.text_feed(train, validation, batch_size=batch_size, bptt=bptt)
         tokens = jax.ShapeDtypeStruct((batch_size, bptt), jnp.int32)
         return Material(feed, {"tokens": tokens}, 0)
-    feed = datasets.feed(
+    make = datasets.feed
+    if stream or isinstance(data, datasets.StreamDataset):
+        make = datasets.stream
+    feed = make(
         train,
         validation,
         batch_size=batch_size,

@@ -5,10 +5,11 @@ rows after the restored step are dropped, so a run that was stopped and went on 
 the rows of one that was not (but for the times).
 """
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -155,20 +156,40 @@ class Rows:
         """Adds a row; it is on the disk when this returns."""
         self.history.append(row)
         if self._path is not None:
-            with open(self._path, "a", encoding="utf-8") as file:
+            with _told(self._path), open(self._path, "a", encoding="utf-8") as file:
                 file.write(_line(row))
                 file.flush()
                 os.fsync(file.fileno())
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file's text so that a reader finds the old or the new, no mixture."""
+    """Replaces a file's text so that a reader finds the old or the new, no mixture.
+
+    Args:
+      path: the file.
+      text: all of it.
+
+    Raises:
+      JnasError: it can't be written; what was there before is there still.
+    """
     part = path.with_name(path.name + ".part")
-    with open(part, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    with _told(path):
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise JnasError(
+            f"can't write {path} ({error.strerror or error}): check the space and "
+            "permissions there; what was saved before is intact"
+        ) from error
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -1,6 +1,8 @@
 """`search`: runs a differentiable search on a dataset, with checkpoints and resume."""
 
+import dataclasses
 import functools
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +15,9 @@ from jnas import data as datasets
 from jnas import search as searches
 from jnas.errors import JnasError
 from jnas.regularizers import base as regularizers
-from jnas.run import material
+from jnas.run import material, metrics
 from jnas.run.loop import EpochInfo, loop
-from jnas.spaces import Genotype
+from jnas.spaces import Genotype, Space
 
 __all__ = ["SearchResult", "search"]
 
@@ -53,7 +55,7 @@ def _check_plan(config: dict[str, Any], **given: int) -> None:
 
 def search(
     search: searches.Search,
-    data: datasets.Dataset | datasets.TextDataset,
+    data: datasets.Dataset | datasets.StreamDataset | datasets.TextDataset,
     *,
     epochs: int,
     batch_size: int = 64,
@@ -63,6 +65,8 @@ def search(
     chunk: int | None = None,
     save_every_epochs: int = 1,
     progress: bool = True,
+    on_nan: str = "stop",
+    stream: bool = False,
 ) -> SearchResult:
     """Searches on the train and validation halves of a dataset.
 
@@ -81,6 +85,10 @@ def search(
       chunk: steps per dispatch; None chooses by the backend.
       save_every_epochs: checkpoints; long epochs are saved in between, too.
       progress: whether to show how it goes.
+      on_nan: "stop", "skip" or "rollback" when a loss is not finite, as in
+        `jnas.run.loop`.
+      stream: whether to read the images batch by batch, for sets larger than the
+        device's memory (a `jnas.data.StreamDataset` always is).
 
     Returns:
       The result.
@@ -103,10 +111,15 @@ def search(
 pass epochs=2 to the preset
     """
     material.check_outputs(search.supernet.config or {}, data)
-    feed, example, per_step = material.for_search(data, batch_size, search.config)
+    feed, example, per_step = material.for_search(
+        data, batch_size, search.config, stream
+    )
     _check_plan(search.config, epochs=epochs, steps_per_epoch=feed.steps_per_epoch)
 
     def epoch_metrics(state: searches.SearchState) -> dict[str, Any]:
+        # Not before: the loop has to claim the folder first.
+        if workdir is not None:
+            _write_space(Path(workdir) / "space.json", search.supernet.space)
         genotype = search.derive(state)
         mixed = search.probabilities(state.arch)
         return {
@@ -139,6 +152,7 @@ pass epochs=2 to the preset
         save_every_epochs=save_every_epochs,
         progress=progress,
         images_per_step=2 * per_step,
+        on_nan=on_nan,
     )
     return SearchResult(
         search.derive(result.state),
@@ -148,6 +162,15 @@ pass epochs=2 to the preset
         result.resumed_from,
         result.stopped,
     )
+
+
+def _write_space(path: Path, space: Space) -> None:
+    """Writes what the probabilities in the rows are of, for readers elsewhere."""
+    if path.exists():
+        return
+    groups = [dataclasses.asdict(group) for group in space.groups]
+    text = json.dumps({"format": 1, "name": space.name, "groups": groups})
+    metrics.write_atomically(path, text + "\n")
 
 
 def _regularizer_hook(search, data, batch_size):

@@ -103,7 +103,7 @@ def test_draws_are_uniform_over_their_ranges():
         # Five standard deviations of a binomial count.
         spread = np.sqrt(number / size * (1 - 1 / size))
         assert np.abs(counts - number / size).max() < 5 * spread
-    pairs = np.corrcoef(np.stack([np.asarray(v, float) for v in drawn]))
+    pairs = np.corrcoef(np.stack([np.asarray(v, float) for v in drawn[:5]]))
     # Five standard deviations of the correlation of independent draws.
     assert np.abs(pairs - np.eye(5)).max() < 5 / np.sqrt(number)
 

@@ -130,7 +130,7 @@ def test_both_batches_are_augmented_each_with_its_own_draw():
         images = np.rint(raw["image"]).astype(np.uint8)
         drawn, expected = augmented(batch_key, images)
         np.testing.assert_allclose(got["image"], expected, rtol=3e-7)
-        draws.append(np.stack([np.asarray(v, int) for v in drawn]))
+        draws.append(np.stack([np.asarray(v, int) for v in drawn[:5]]))
     assert (draws[0] != draws[1]).any()
 
 

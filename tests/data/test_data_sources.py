@@ -405,20 +405,22 @@ def test_tfds_other_splits(prepare):
 
 def test_tfds_not_prepared(tmp_path, monkeypatch, prepare):
     with pytest.raises(errors.JnasError, match=r"not prepared in .*array_record"):
-        jnas.data.load("cifar10", data_dir=tmp_path)
+        jnas.data.load("tfds:cifar10", data_dir=tmp_path)
     for name in ("tfds:no_such_set", "tfds:cifar10:9.9.9", "tfds:", "tfds:a b"):
         with pytest.raises(errors.JnasError, match="cannot open") as caught:
             jnas.data.load(name, data_dir=tmp_path)
         assert "\n" not in str(caught.value)
     hide(monkeypatch, "tensorflow_datasets")
     with pytest.raises(errors.JnasError, match="install tensorflow-datasets"):
-        jnas.data.load("cifar10", data_dir=tmp_path)
+        jnas.data.load("tfds:cifar10", data_dir=tmp_path)
 
 
 def test_tfds_unusable_sets(prepare):
     tfds = pytest.importorskip("tensorflow_datasets")
     folder = prepare("jnas_mixed", {"train": 20}, (None, None, 3))
-    with pytest.raises(errors.JnasError, match="images of one size"):
+    with pytest.raises(
+        errors.JnasError, match=r"jnas_mixed.*shape of the first image.*resize"
+    ):
         jnas.data.load("tfds:jnas_mixed", data_dir=folder)
     scalar = tfds.features.Scalar(np.int64)
     folder = prepare("jnas_scalar", {"train": 20}, label=scalar)

@@ -1,0 +1,129 @@
+"""What several commands need: checks of options, tables, the compilation cache."""
+
+import dataclasses
+import math
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+from jnas.errors import JnasError
+
+__all__ = [
+    "console",
+    "load",
+    "not_negative",
+    "plain",
+    "positive",
+    "size",
+    "table",
+    "use_cache",
+]
+
+
+def size(space_is_stages: bool, args: Any) -> dict[str, Any]:
+    """The network's depth, with defaults that suit small machines."""
+    if space_is_stages:
+        if args.cells is not None:
+            raise JnasError("--cells is for DARTS-like cells: use --cells-per-stage")
+        return {"cells_per_stage": args.cells_per_stage or 1}
+    if args.cells_per_stage is not None:
+        raise JnasError("--cells-per-stage is for NAS-Bench-201 cells: use --cells")
+    return {"cells": args.cells or 8}
+
+
+def positive(args: Any, *names: str) -> None:
+    """Refuses options that must be at least 1."""
+    for name in names:
+        if getattr(args, name) < 1:
+            option = "--" + name.replace("_", "-")
+            raise JnasError(f"{option} must be at least 1, got {getattr(args, name)}")
+
+
+def not_negative(args: Any, *names: str) -> None:
+    """Refuses options that must be at least 0."""
+    for name in names:
+        if getattr(args, name) < 0:
+            option = "--" + name.replace("_", "-")
+            raise JnasError(f"{option} must be >= 0, got {getattr(args, name)}")
+
+
+def load(args: Any) -> Any:
+    """The dataset of a command's options."""
+    from jnas import data as datasets
+
+    if args.image_size is not None:
+        positive(args, "image_size")
+    return datasets.load(
+        args.data, data_dir=args.data_dir, stream=args.stream, resize=args.image_size
+    )
+
+
+def console() -> Any:
+    """Where commands print."""
+    from rich.console import Console
+
+    return Console()
+
+
+def plain(args: Any) -> dict[str, Any]:
+    """The arguments of a command, made of JSON's types."""
+    return {
+        k: str(v) if isinstance(v, Path) else v
+        for k, v in dataclasses.asdict(args).items()
+    }
+
+
+def table(console: Any, rows: dict[str, Any]) -> None:
+    """Prints what retraining gave."""
+    from rich.table import Table
+
+    seeds = {len(row.seeds) for row in rows.values()}
+    table = Table(
+        title=f"retrained from scratch, test split, {max(seeds)} seed(s), mean ± "
+        "standard error",
+        title_justify="left",
+    )
+    table.add_column("network", no_wrap=True)
+    table.add_column("genotype", overflow="fold")
+    is_text = all(row.bits for row in rows.values())
+    figure = "test bits" if is_text else "test accuracy"
+    for column in ("parameters", figure, "seconds"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for label, row in rows.items():
+        error = f" ± {row.standard_error:.2%}" if len(row.seeds) > 1 else ""
+        table.add_row(
+            label,
+            _folded(row.genotype),
+            f"{row.parameters:,}",
+            _spread(row.bits) if is_text else f"{row.mean:.2%}{error}",
+            f"{sum(row.seconds):.0f}",
+        )
+    console.print(table)
+
+
+def _spread(values: Any) -> str:
+    """Mean and standard error of some values."""
+    mean = f"{statistics.fmean(values):.4f}"
+    if len(values) < 2:
+        return mean
+    return f"{mean} ± {statistics.stdev(values) / math.sqrt(len(values)):.4f}"
+
+
+def _folded(genotype: Any) -> str:
+    """A genotype's text for a narrow column: a line per node, no markup."""
+    text = str(genotype).replace("|+|", "|+\n|").replace("[", "\\[")
+    if genotype.names == ("recurrent",):
+        text = text.replace("), (", "),\n(").replace(", concat", ",\nconcat")
+    return text.replace(", reduce=", ",\nreduce=")
+
+
+def use_cache() -> None:
+    """Keeps compiled programs in the user's cache folder, unless JAX is told where."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    jax.config.update("jax_compilation_cache_dir", str(Path(root) / "jnas" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

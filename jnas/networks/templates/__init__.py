@@ -1,0 +1,1 @@
+"""The source of what exported modules are made of; see `jnas.networks.export`."""
