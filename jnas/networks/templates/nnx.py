@@ -47,7 +47,7 @@ class BatchNorm(nnx.Module):
             count = x.size // x.shape[-1]
             unbiased = var * (count / max(count - 1, 1))
             self.mean[...] = 0.9 * self.mean[...] + 0.1 * mean
-            self.var[...] = 0.9 * self.var[...] + 0.1 * var
+            self.var[...] = 0.9 * self.var[...] + 0.1 * unbiased
         factor = jax.lax.rsqrt(var + 1e-5) * self.scale[...]
         return (x - mean) * factor + self.bias[...]
 
