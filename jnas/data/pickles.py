@@ -11,7 +11,6 @@ Strings of Python 2 come as text of the code points 0 to 255, one a byte.
 """
 
 import io
-import math
 import pickletools
 from collections.abc import Callable
 from typing import Any
@@ -238,8 +237,6 @@ def _array(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
         raise TypeError("an array without bytes")
     if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
         raise TypeError("an array without a shape")
-    if math.prod(shape) * dtype.value.itemsize != len(content):
-        raise ValueError(f"{len(content)} bytes for an array of shape {list(shape)}")
     if order not in ("C", "F"):
         raise ValueError("an array in an unknown order")
     return np.frombuffer(content, dtype.value).reshape(shape, order=order)

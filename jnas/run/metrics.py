@@ -122,7 +122,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
             row["epoch"], row["step"], row["seconds"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise JnasError(
                 f"{path}, line {number} is not a row of metrics: remove that line or "
                 "the file"

@@ -129,7 +129,7 @@ def match_config(workdir: Path, description: dict[str, Any]) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(before, dict):
             raise ValueError("not an object")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise JnasError(
             f"{path} can't be read ({one_line(error)}): choose another workdir, or "
             "delete this one to start again"

@@ -312,7 +312,7 @@ def unroll(
     output = drop["output"]
     dropped = hiddens if output is None else hiddens * output[:, None]
     wide = layers.storage_dtype(dtype)
-    logits = dropped @ weights["embedding"].astype(dtype).T
+    logits = dropped @ jnp.asarray(weights["embedding"]).astype(dtype).T
     logits = logits.astype(wide) + weights["bias"][None, None]
     after = {**model_state, "carry": last.astype(carry.dtype)}
     if stats is not None and statistics == "batch":

@@ -63,6 +63,13 @@ def test_archives_and_their_unpacked_folders(tmp_path, name, version):
     assert "not the published one" in jnas.data.load(path).source
 
 
+def test_a_name_is_no_other_set(tmp_path):
+    members = archives.files("cifar100", "binary")
+    archives.tarball(tmp_path / "cifar-10-binary.tar.gz", members)
+    with pytest.raises(errors.JnasError, match="no complete archive of cifar10 "):
+        jnas.data.load("cifar10", data_dir=tmp_path)
+
+
 def test_other_protocols(tmp_path):
     members = archives.files("cifar10", "python", protocol=4)
     check(jnas.data.load(archives.tarball(tmp_path / "a.tgz", members)), "cifar10")

@@ -182,7 +182,10 @@ def test_bad_jpeg_archives(tmp_path):
     good = blobs()
     offsets, content = good["train_offsets"], good["train_jpeg"].copy()
     content[offsets[5] : offsets[5] + 20] = 0
+    turned = offsets.copy()
+    turned[3], turned[4] = offsets[4], offsets[3]
     cases = (
+        ({"train_offsets": turned}, "must ascend from 0"),
         ({"train_jpeg": content}, "train example 5: the image cannot be decoded"),
         ({"train_offsets": offsets[:-1]}, "13 integers, one more than labels"),
         ({"train_offsets": offsets[::-1].copy()}, "must ascend from 0"),

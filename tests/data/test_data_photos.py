@@ -150,6 +150,19 @@ def test_in_the_feed_each_step_draws_anew_and_off_changes_nothing():
     assert first["image"].dtype == jnp.float32
     assert np.isfinite(first["image"]).all()
     assert (first["image"] != other["image"]).any()
+    # What is drawn is used: crop, flip, jitter, normalise, in this order.
+    batch_key = jax.random.fold_in(jax.random.fold_in(key, 2), 0)
+    drawn = augmenting.draw(batch_key, 4, 8, 8, photo)
+    plain_feed = jnas.data.feed(
+        split, None, augment=base.Augment(), **{**options, "mean": (0.0,) * 3}
+    )
+    raw = np.rint(call(plain_feed, key, 0)["image"] * 0.25 * 255)
+    cut = enlarge(raw, drawn.boxes)
+    flipped = np.where(
+        np.asarray(drawn.flip)[:, None, None, None], cut[:, :, ::-1], cut
+    )
+    expected = jitter(flipped, *drawn.jitter)
+    np.testing.assert_allclose(first["image"], (expected / 255 - 0.5) / 0.25, atol=1e-4)
     # Flip and crop draw what they drew before there were photographs.
     plain = base.Augment(flip=True, crop=1, cutout=2)
     drawn = [augmenting.draw(key, 4, 8, 8, each) for each in (photo, plain)]
