@@ -9,7 +9,7 @@ import pathlib
 import tarfile
 import zlib
 from collections.abc import Collection
-from typing import IO
+from typing import Any
 
 from jnas import errors
 
@@ -72,7 +72,7 @@ def members(path: pathlib.Path, names: Collection[str]) -> dict[str, bytes]:
         raise _damaged(path, error) from error
 
 
-def _unpacked(path: pathlib.Path) -> IO[bytes]:
+def _unpacked(path: pathlib.Path) -> Any:
     """Opens a tar archive that may be packed."""
     with path.open("rb") as file:
         start = file.read(6)
@@ -85,7 +85,7 @@ def _unpacked(path: pathlib.Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _members(stream: IO[bytes], names: Collection[str]) -> dict[str, bytes]:
+def _members(stream: Any, names: Collection[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     with tarfile.open(fileobj=stream, mode="r:") as archive:
         for member in archive:

@@ -71,6 +71,10 @@ def load(
             f"{path} must hold exactly the arrays {LAYOUTS}, got "
             f"{', '.join(sorted(keys)) or 'none'}"
         )
+    if resize is not None:
+        raise errors.JnasError(
+            f"{path} holds pixels, and resize is for encoded images: leave it out"
+        )
     try:
         if keys == set(ALL):
             return splits.from_arrays(

@@ -282,7 +282,7 @@ def unroll(
 
     # Tokens beyond the vocabulary give NaN, not some other token's row.
     x = (
-        weights["embedding"]
+        jnp.asarray(weights["embedding"])
         .astype(dtype)
         .at[tokens]
         .get(mode="fill", fill_value=jnp.nan)
@@ -312,7 +312,7 @@ def unroll(
     output = drop["output"]
     dropped = hiddens if output is None else hiddens * output[:, None]
     wide = layers.storage_dtype(dtype)
-    logits = dropped @ jnp.asarray(weights["embedding"]).astype(dtype).T
+    logits = dropped @ weights["embedding"].astype(dtype).T
     logits = logits.astype(wide) + weights["bias"][None, None]
     after = {**model_state, "carry": last.astype(carry.dtype)}
     if stats is not None and statistics == "batch":

@@ -139,8 +139,9 @@ def test_bad_folders(tmp_path):
     fails("has the class 'cow', which train lacks", sets)
     (sets / "train").rename(sets / "other")
     fails("has val but no folder train", sets)
-    with pytest.raises(errors.JnasError, match="leave it out"):
-        jnas.data.load("digits", resize=16)
+    fails("leave it out", "digits", resize=16)
+    np.savez(tmp_path / "plain.npz", image=picture(0)[None], label=[0])
+    fails("leave it out", tmp_path / "plain.npz", resize=16)
 
 
 # JPEG files in one archive

@@ -240,5 +240,5 @@ def test_data_and_network_must_fit(corpus):
     cell = jnas.Genotype.parse("DARTS_RNN_V1")
     with pytest.raises(jnas.JnasError, match="a recurrent cell needs a text"):
         jnas.run.retrain(cell, jnas.data.load("digits"), epochs=1)
-    with pytest.raises(jnas.JnasError, match="a recurrent genotype has one"):
+    with pytest.raises(jnas.JnasError, match="which needs a recurrent cell"):
         jnas.run.retrain(jnas.Genotype.parse("DARTS_V1"), corpus, epochs=1)
