@@ -88,7 +88,7 @@ class Fed:
         return train, self._batch("validation", slot, keys[1])
 
     def _batch(self, part: str, slot: jax.Array, key: jax.Array) -> feeds.Batch:
-        batch = {
+        batch: feeds.Batch = {
             name: lax.dynamic_index_in_dim(jnp.asarray(array), slot, keepdims=False)
             for name, array in self.batches[part].items()
         }
