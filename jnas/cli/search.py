@@ -161,6 +161,7 @@ def _run(args, search, space, data, retraining, workdir, console) -> None:
         workdir=workdir / "search",
         on_nan=args.on_nan,
         stream=args.stream,
+        report=False,  # one of the whole folder follows
         save_every_epochs=max(1, args.epochs // 10),
     )
     # The search accepted these options for this folder, so they are what it holds.

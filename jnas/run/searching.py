@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 
 from jnas import data as datasets
+from jnas import report as reports
 from jnas import search as searches
 from jnas.errors import JnasError
 from jnas.regularizers import base as regularizers
@@ -20,6 +22,8 @@ from jnas.run.loop import EpochInfo, loop
 from jnas.spaces import Genotype, Space
 
 __all__ = ["SearchResult", "search"]
+
+_log = logging.getLogger("jnas")
 
 
 class SearchResult(NamedTuple):
@@ -67,6 +71,7 @@ def search(
     progress: bool = True,
     on_nan: str = "stop",
     stream: bool = False,
+    report: bool = True,
 ) -> SearchResult:
     """Searches on the train and validation halves of a dataset.
 
@@ -80,7 +85,8 @@ def search(
       epochs: how many.
       batch_size: of both batches (of text: how many columns are read in step).
       seed: of the initial state and the order of the data.
-      workdir: folder of checkpoints, metrics and configuration; None writes nothing.
+      workdir: folder of checkpoints, metrics, configuration, the found genotype and
+        the report; None writes nothing.
       on_epoch: called after each epoch; "stop" ends the search.
       chunk: steps per dispatch; None chooses by the backend.
       save_every_epochs: checkpoints; long epochs are saved in between, too.
@@ -89,6 +95,7 @@ def search(
         `jnas.run.loop`.
       stream: whether to read the images batch by batch, for sets larger than the
         device's memory (a `jnas.data.StreamDataset` always is).
+      report: whether to write ``report.html`` in the workdir at the end.
 
     Returns:
       The result.
@@ -154,14 +161,28 @@ pass epochs=2 to the preset
         images_per_step=2 * per_step,
         on_nan=on_nan,
     )
+    genotype = search.derive(result.state)
+    if workdir is not None:
+        _leave(Path(workdir), genotype, report)
     return SearchResult(
-        search.derive(result.state),
+        genotype,
         result.state,
         result.history,
         result.seconds,
         result.resumed_from,
         result.stopped,
     )
+
+
+def _leave(folder: Path, genotype: Genotype, report: bool) -> None:
+    """What other commands begin from, and what people look at."""
+    metrics.write_atomically(folder / "genotype.json", genotype.to_json() + "\n")
+    if not report:
+        return
+    try:
+        reports.write_html([folder], folder / "report.html")
+    except JnasError as error:  # no reason to lose the result
+        _log.warning("no report: %s", error)
 
 
 def _write_space(path: Path, space: Space) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,25 @@ def test_history_tells_what_happened(straight, setup):
     np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-4)
     assert 0 < last["arch_entropy"] <= 1 and 0 < last["skip_share"] < 1
     assert _rows(folder)[0]["step"] == 3
+
+
+def test_the_folder_has_what_people_and_other_commands_need(
+    straight, setup, tmp_path, caplog
+):
+    result, folder = straight
+    text = (folder / "genotype.json").read_text()
+    assert jnas.Genotype.parse(text) == result.genotype
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "metrics.jsonl", "report.html", "space.json"} <= names
+    page = (folder / "report.html").read_text()
+    assert all(operation in page for operation in ("skip_connect", "dense"))
+    # A page that can't be written is no reason to lose the result.
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / "report.html").write_text("somebody's own page")
+    again = _run(setup, tmp_path / "copy")
+    assert again.genotype == result.genotype
+    assert "no report" in caplog.text
+    assert (tmp_path / "copy" / "report.html").read_text() == "somebody's own page"
 
 
 def test_three_epochs_stop_and_three_more_give_the_same_bits(straight, setup, tmp_path):
