@@ -70,7 +70,9 @@ def one_line(said: str, argv: list[str]) -> str:
     if meant and not {*meant} & {*re.findall(r"--[\w-]+", text)}:
         text += f"; did you mean {' or '.join(meant)}?"
     elif not meant and first < len(lines):
-        more = next((s for s in lines[first:] if s.startswith("Available")), "")
+        rest = " ".join(s for s in lines[first:] if s.strip("─-"))
+        more = re.search(r"Available subcommands: [a-z, ]+?(?= For |$)", rest)
+        more = more[0] if more else ""
         text += f"; {more}" if more else ""
     command = f" {argv[0]}" if argv and re.fullmatch(r"[a-z]+", argv[0]) else ""
     command = "" if "Available" in text else command

@@ -112,6 +112,7 @@ def run(args: Retrain) -> None:
             "--export writes one network, not those of --protocol: with --workdir each "
             "of these leaves its weights.npz"
         )
+    _check_data(args)
     genotype = _genotype(args.genotype)
     data = shared.load(args)
     recipe = _recipe(args, genotype, data)
@@ -139,7 +140,35 @@ def run(args: Retrain) -> None:
     if args.workdir is not None:
         console.print(f"see {args.workdir}/", highlight=False, soft_wrap=True)
     if args.export is not None:
-        console.print(f"exported to {args.export}", highlight=False, soft_wrap=True)
+        console.print(
+            f"exported to {_names(args.export, seeds)}", highlight=False, soft_wrap=True
+        )
+
+
+def _names(path: Path, seeds: int) -> str:
+    """The files that were written: one for each seed, if there are several."""
+    if seeds == 1:
+        return str(path)
+    ends = [f"-seed{seed}{path.suffix}" for seed in range(seeds)]
+    return ", ".join(str(path.with_name(path.stem + end)) for end in ends)
+
+
+def _check_data(args: Retrain) -> None:
+    """Refuses to train on the default data what was searched on other data."""
+    from jnas.cli.search import Search
+
+    file = Path(args.genotype) / "config.json" if len(args.genotype) < 1000 else None
+    if args.data != "digits" or file is None or not file.is_file():
+        return
+    try:
+        searched = config.read(file, "search", Search).data
+    except JnasError:  # not a folder of the command
+        return
+    if searched != args.data:
+        raise JnasError(
+            f"the search in {args.genotype} used {searched}: give --data {searched}, "
+            f"or its genotype.json instead of the folder for {args.data}"
+        )
 
 
 def _genotype(text: str) -> Any:

@@ -54,6 +54,8 @@ def load(args: Any) -> Any:
 
     if args.image_size is not None:
         positive(args, "image_size")
+        if args.image_size < 8:
+            raise JnasError(f"--image-size must be at least 8, got {args.image_size}")
     return datasets.load(
         args.data, data_dir=args.data_dir, stream=args.stream, resize=args.image_size
     )

@@ -86,6 +86,9 @@ def _world(folder: pathlib.Path) -> None:
     with tarfile.open(folder / "cifar-10-python.tar.gz", "w:gz") as archive:
         member = tarfile.TarInfo("readme")
         archive.addfile(member, io.BytesIO())
+    (folder / "searched").mkdir()
+    text = _config(arguments={"data": "good.npz"})
+    (folder / "searched" / "config.json").write_text(text)
     (folder / "genotype.json").write_text('{"format": 9, "space": "darts"}')
     (folder / "list.json").write_text("[" * 5000)
     (folder / "file").write_text("")
@@ -176,6 +179,7 @@ OTHERS = {
     "genotype torn": (["retrain", CELL[:40]], ""),
     "genotype format": (["retrain", "genotype.json"], "format"),
     "genotype deep": (["retrain", "list.json"], ""),
+    "data not of the search": (["retrain", "searched"], "give --data good.npz"),
     "recipe unknown": (["retrain", "DARTS_V2", "--recipe", "dartz"], "'darts'"),
     "report of nothing": (["report", "empty_folder"], "empty_folder"),
     "report of a file": (["report", "file"], "file"),
