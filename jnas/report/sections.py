@@ -167,9 +167,11 @@ def curves(what: str, histories: dict[str, Any], shown: Pictures) -> str:
         drawn.append(shown.inline(fig, f"{what}: {name} over the epochs"))
     groups = len(histories)
     note = ""
+    if what == "retraining":
+        note = '<p class="soft">Measured on the training batches, augmented.</p>'
     if any(len(runs) > 1 for runs in histories.values()):
         of = "each colour: " if groups > 1 else ""
-        note = (
+        note += (
             f'<p class="soft">Thin lines are single runs or seeds; {of}the thick line '
             "is their mean, the band reaches from the lowest to the highest.</p>"
         )
