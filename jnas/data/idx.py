@@ -89,6 +89,11 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             f"bytes 0 0 8, got {' '.join(map(str, content[:3])) or 'an empty file'}"
         )
     rank = content[3]
+    if rank > 4:
+        raise errors.JnasError(
+            f"{path} is damaged: images have at most 4 dimensions, its header says "
+            f"{rank}: fetch it again"
+        )
     start = 4 + 4 * rank
     if len(content) < start:
         raise errors.JnasError(

@@ -12,6 +12,7 @@ Strings of Python 2 come as text of the code points 0 to 255, one a byte.
 
 import io
 import pickletools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -69,11 +70,14 @@ def read(content: bytes, what: str = "file") -> Any:
     machine = _Machine()
     position = 0
     try:
-        for opcode, argument, place in pickletools.genops(io.BytesIO(content)):
-            position = place or 0
-            if opcode.name == "STOP":
-                return machine.result()
-            machine.step(opcode.name, argument)
+        with warnings.catch_warnings():
+            # An odd escape in a text is damage or harmless, no news to the user.
+            warnings.simplefilter("ignore")
+            for opcode, argument, place in pickletools.genops(io.BytesIO(content)):
+                position = place or 0
+                if opcode.name == "STOP":
+                    return machine.result()
+                machine.step(opcode.name, argument)
     except _RefusedError as error:
         raise errors.JnasError(
             f"{what} is refused: at byte {position} it {error}, and only plain data "

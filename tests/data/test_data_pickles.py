@@ -217,3 +217,8 @@ def test_every_opcode_is_known_or_refused():
     names = {opcode.name for opcode in pickletools.opcodes}
     assert pickles._LITERALS | pickles._MEMORY | set(pickles._CONSTANTS) <= names
     assert set(pickles._ACTIONS) <= names
+
+
+def test_an_odd_escape_gives_no_warning():
+    # Warnings are errors in these tests.
+    assert pickles.read(b"S'\\('\n.") == "\\("
