@@ -14,6 +14,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from jnas.cli import shared
 from jnas.errors import JnasError
 
 __all__ = ["option", "read", "take", "text"]
@@ -87,11 +88,9 @@ def text(command: str, arguments: Any) -> str:
     import jnas
     from jnas.run.environment import environment
 
-    values = {
-        field.name: _plain(getattr(arguments, field.name))
-        for field in dataclasses.fields(arguments)
-        if field.name not in _PLACES
-    }
+    values = shared.plain(arguments)
+    for name in _PLACES:
+        values.pop(name, None)
     whole = {
         "format": FORMAT,
         "jnas": jnas.__version__,
@@ -218,11 +217,3 @@ def _convert(path: Path, name: str, value: Any, hint: Any) -> Any:
         for kind in kinds
     )
     raise JnasError(f"{path}: argument {name!r} must be {wanted}, got {value!r:.80}")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value

@@ -97,6 +97,7 @@ def run(args: Retrain) -> None:
     """Runs the command."""
     from jnas import run as runs
     from jnas.run.metrics import write_atomically
+    from jnas.run.retraining import export_path
     from jnas.run.workdir import claim
 
     seeds = args.seeds if args.seeds is not None else 1 if args.protocol else 3
@@ -140,17 +141,9 @@ def run(args: Retrain) -> None:
     if args.workdir is not None:
         console.print(f"see {args.workdir}/", highlight=False, soft_wrap=True)
     if args.export is not None:
-        console.print(
-            f"exported to {_names(args.export, seeds)}", highlight=False, soft_wrap=True
-        )
-
-
-def _names(path: Path, seeds: int) -> str:
-    """The files that were written: one for each seed, if there are several."""
-    if seeds == 1:
-        return str(path)
-    ends = [f"-seed{seed}{path.suffix}" for seed in range(seeds)]
-    return ", ".join(str(path.with_name(path.stem + end)) for end in ends)
+        every = range(seeds)
+        paths = ", ".join(str(export_path(args.export, s, every)) for s in every)
+        console.print(f"exported to {paths}", highlight=False, soft_wrap=True)
 
 
 def _check_data(args: Retrain) -> None:

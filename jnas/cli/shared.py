@@ -70,10 +70,15 @@ def console() -> Any:
 
 def plain(args: Any) -> dict[str, Any]:
     """The arguments of a command, made of JSON's types."""
-    return {
-        k: str(v) if isinstance(v, Path) else v
-        for k, v in dataclasses.asdict(args).items()
-    }
+    return {name: _json(value) for name, value in dataclasses.asdict(args).items()}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_json(item) for item in value]
+    return value
 
 
 def table(console: Any, rows: dict[str, Any]) -> None:

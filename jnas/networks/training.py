@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jnas import numerics
+from jnas import numerics, optimizers
 from jnas.errors import JnasError
 from jnas.networks import mixup as mixups
 from jnas.networks import tasks
@@ -117,7 +117,7 @@ def trainer(
         raise JnasError(f"mixup must be >= 0 and finite, got {mixup!r}")
     task = task or tasks.classification()
     task = mixups.mixed(task) if mixup else task
-    tx = optax.with_extra_args_support(tx)
+    tx = optimizers.accepting(tx, "tx")
 
     def init(key, inputs):
         weights_key, key = jax.random.split(key)

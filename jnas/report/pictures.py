@@ -55,10 +55,7 @@ that a search wrote
     """
     import matplotlib
 
-    given = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
-    if not given:
-        raise JnasError("no run is given: give the folder that a search wrote")
-    found = [reading.read(run) for run in given]
+    found = reading.read_all(runs)
     folder = Path(folder)
     wanted = [files.check_format(name) for name in formats]
     try:

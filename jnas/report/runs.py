@@ -7,7 +7,7 @@ Three kinds of folders hold a run: that of ``jnas search`` (with ``search/`` and
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from jnas import spaces
 from jnas.errors import JnasError
 from jnas.report import records, trained
 
-__all__ = ["Run", "read"]
+__all__ = ["Run", "read", "read_all"]
 
 
 class Run(NamedTuple):
@@ -61,6 +61,26 @@ class Run(NamedTuple):
     def probabilities(self) -> Mapping[str, Any] | None:
         """Those of the last row, by group, or None."""
         return self.history[-1].get("probabilities") if self.history else None
+
+
+def read_all(
+    runs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> list[Run]:
+    """Reads one folder or several, at least one.
+
+    Args:
+      runs: the folders.
+
+    Returns:
+      What they hold, in order.
+
+    Raises:
+      JnasError: none is given, or one is no run's.
+    """
+    given = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
+    if not given:
+        raise JnasError("no run is given: give the folder that a search wrote")
+    return [read(run) for run in given]
 
 
 def read(path: str | os.PathLike[str]) -> Run:

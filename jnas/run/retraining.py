@@ -20,7 +20,7 @@ from jnas.run.weights import save_weights
 from jnas.run.weights_files import check_path
 from jnas.spaces import Genotype
 
-__all__ = ["RetrainResult", "choose_recipe", "retrain"]
+__all__ = ["RetrainResult", "choose_recipe", "export_path", "retrain"]
 
 # Of these None means that nothing is said.
 _SIZES = ("channels", "cells", "cells_per_stage", "width", "bptt")
@@ -125,7 +125,7 @@ def retrain(
     if isinstance(genotype, str):
         genotype = Genotype.parse(genotype)
     chosen = choose_recipe(genotype, recipe, **overrides)
-    exports = [None if export is None else _of_seed(export, s, seeds) for s in seeds]
+    exports = [None if export is None else export_path(export, s, seeds) for s in seeds]
     for path in filter(None, exports):
         check_path(path)  # not after hours
     made = plan(genotype, data, chosen, stream=stream)
@@ -242,8 +242,15 @@ def choose_recipe(
     return recipe.replace(**overrides)
 
 
-def _of_seed(export: Any, seed: int, seeds: Sequence[int]) -> Path:
-    """Where the network of one of the seeds goes."""
+def export_path(
+    export: str | os.PathLike[str], seed: int, seeds: Sequence[int]
+) -> Path:
+    """Where the network of one of the seeds goes: with several, a file for each.
+
+    Example:
+      >>> export_path("net.npz", 1, (0, 1)).name
+      'net-seed1.npz'
+    """
     path = Path(export)
     if len(seeds) == 1:
         return path
