@@ -14,7 +14,14 @@ import numpy as np
 from jnas.errors import JnasError
 from jnas.spaces import Genotype, Group, Space
 
-__all__ = ["Mixture", "effective_weights", "from_genotype", "uniform"]
+__all__ = [
+    "Mixture",
+    "Resolved",
+    "effective_weights",
+    "from_genotype",
+    "resolve",
+    "uniform",
+]
 
 
 class Mixture(NamedTuple):
@@ -27,13 +34,34 @@ class Mixture(NamedTuple):
       auxiliary: ``{group: [E]}``, the weight of an auxiliary skip beside the
         candidates, or None. Only supernets built with one accept it.
       active: ``{group: int32 [E, A]}``, the candidates to evaluate, or None for all.
-        Candidates that are not active contribute nothing, whatever their weight.
+        Candidates that are not active contribute nothing, whatever their weight; one
+        that is named twice counts once.
+      offsets: ``{group: [E]}`` or ``[cells, E]``, a scalar that is added to every entry
+        of the edge's output (before its weight in ``edges``), or None. GDAS' code adds
+        the sampled weights of the unselected candidates so: value 0, but a gradient.
     """
 
     weights: dict[str, Any]
     edges: dict[str, Any] | None = None
     auxiliary: dict[str, Any] | None = None
     active: dict[str, Any] | None = None
+    offsets: dict[str, Any] | None = None
+
+
+class Resolved(NamedTuple):
+    """A checked mixture, per cell: what a supernet evaluates.
+
+    Attributes:
+      weights: ``{group: [cells, E, O]}``: weights x edges, 0 where not active.
+      offsets: ``{group: [cells, E]}``: offsets x edges, or None.
+      edges: ``{group: [E]}`` or None: what ``weights`` were multiplied by.
+      active: ``{group: int32 [E, A]}`` or None.
+    """
+
+    weights: dict[str, jax.Array]
+    offsets: dict[str, jax.Array] | None
+    edges: dict[str, jax.Array] | None
+    active: dict[str, jax.Array] | None
 
 
 def uniform(space: Space) -> Mixture:
@@ -62,12 +90,19 @@ def uniform(space: Space) -> Mixture:
     )
 
 
-def from_genotype(space: Space, genotype: Genotype) -> Mixture:
+def from_genotype(
+    space: Space, genotype: Genotype, *, active: bool = False, edges: bool = False
+) -> Mixture:
     """The one-hot mixture of a genotype: 1 for its operations, dropped edges are 0.
 
     Args:
       space: the space that the genotype belongs to.
       genotype: the candidate.
+      active: whether to name the chosen candidates in ``Mixture.active``, so that a
+        supernet computes nothing else.
+      edges: whether to give kept edges the weight 1 and dropped ones 0 in
+        ``Mixture.edges``, for supernets in which something goes around the operations
+        (partial channels).
 
     Returns:
       The mixture, float32.
@@ -82,7 +117,19 @@ def from_genotype(space: Space, genotype: Genotype) -> Mixture:
       >>> from_genotype(space, g).weights["cell"][0].tolist()
       [0.0, 1.0, 0.0, 0.0, 0.0]
     """
-    return Mixture({k: jnp.asarray(v) for k, v in space.one_hot(genotype).items()})
+    one_hot = space.one_hot(genotype)
+    return Mixture(
+        {k: jnp.asarray(v) for k, v in one_hot.items()},
+        edges={k: jnp.asarray(v.max(axis=1)) for k, v in one_hot.items()}
+        if edges
+        else None,
+        active={
+            k: jnp.asarray(np.argmax(v, axis=1)[:, None], jnp.int32)
+            for k, v in one_hot.items()
+        }
+        if active
+        else None,
+    )
 
 
 def effective_weights(
@@ -107,6 +154,29 @@ def effective_weights(
       >>> effective_weights(uniform(space), space, {"cell": 3})["cell"].shape
       (3, 6, 5)
     """
+    return resolve(mixture, space, cells).weights
+
+
+def resolve(mixture: Mixture, space: Space, cells: dict[str, int]) -> Resolved:
+    """Checks a mixture and spreads it over the cells.
+
+    Args:
+      mixture: the mixture.
+      space: its space.
+      cells: the number of cells of each group.
+
+    Returns:
+      What is to be evaluated.
+
+    Raises:
+      JnasError: a group is missing or superfluous, or a shape is wrong.
+
+    Example:
+      >>> import jnas
+      >>> space = jnas.spaces.nasbench201()
+      >>> resolve(uniform(space), space, {"cell": 3}).active is None
+      True
+    """
     if not isinstance(mixture, Mixture):
         raise JnasError(
             f"mixture must be a jnas.Mixture, got {type(mixture).__name__}: "
@@ -117,39 +187,58 @@ def effective_weights(
             "mixture.auxiliary is set, but this supernet has no auxiliary skip: "
             "leave it None"
         )
-    for field in ("weights", "edges", "active"):
+    for field in ("weights", "edges", "active", "offsets"):
         value = getattr(mixture, field)
         if value is not None and set(value) != set(space.names):
             raise JnasError(
                 f"mixture.{field} must have the groups {sorted(space.names)} of space "
                 f"{space.name!r}, got {sorted(value)}"
             )
-    result = {}
+    all_weights, all_offsets, all_edges, all_active = {}, {}, {}, {}
     for group in space.groups:
+        name, count = group.name, cells[group.name]
         shape = (group.num_edges, group.num_operations)
-        weights = jnp.asarray(mixture.weights[group.name])
-        full = (cells[group.name], *shape)
-        if weights.shape not in (shape, full):
-            raise JnasError(
-                f"mixture.weights[{group.name!r}] must be {list(shape)} (edges, "
-                f"operations) or {list(full)} (with cells first), got "
-                f"{list(weights.shape)}"
-            )
-        weights = jnp.broadcast_to(weights, full)
+        weights = _per_cell(mixture.weights[name], shape, count, "weights", name)
+        offsets = None
+        if mixture.offsets is not None:
+            given = mixture.offsets[name]
+            offsets = _per_cell(given, shape[:1], count, "offsets", name)
         if mixture.edges is not None:
-            edges = jnp.asarray(mixture.edges[group.name])
+            edges = jnp.asarray(mixture.edges[name])
             if edges.shape != shape[:1]:
                 raise JnasError(
-                    f"mixture.edges[{group.name!r}] must be [{shape[0]}], got "
+                    f"mixture.edges[{name!r}] must be [{shape[0]}], got "
                     f"{list(edges.shape)}"
                 )
             weights = weights * edges[None, :, None]
+            offsets = None if offsets is None else offsets * edges[None]
+            all_edges[name] = edges
         if mixture.active is not None:
-            active = _checked_active(mixture.active[group.name], group)
+            active = _checked_active(mixture.active[name], group)
             chosen = jax.nn.one_hot(active, shape[1], dtype=weights.dtype)
             weights = weights * jnp.max(chosen, axis=-2)[None]
-        result[group.name] = weights
-    return result
+            all_active[name] = active
+        all_weights[name] = weights
+        if offsets is not None:
+            all_offsets[name] = offsets
+    return Resolved(
+        all_weights, all_offsets or None, all_edges or None, all_active or None
+    )
+
+
+def _per_cell(
+    value: Any, shape: tuple[int, ...], cells: int, field: str, group: str
+) -> jax.Array:
+    """``[*shape]`` or ``[cells, *shape]`` as the latter."""
+    value = jnp.asarray(value)
+    full = (cells, *shape)
+    if value.shape not in (shape, full):
+        meaning = ("edges", "operations")[: len(shape)]
+        raise JnasError(
+            f"mixture.{field}[{group!r}] must be {list(shape)} ({', '.join(meaning)}) "
+            f"or {list(full)} (with cells first), got {list(value.shape)}"
+        )
+    return jnp.broadcast_to(value, full)
 
 
 def _checked_active(active: Any, group: Group) -> jax.Array:

@@ -12,9 +12,10 @@ import optax
 from jnas import bilevel, optimizers, regularizers, relax, search, select, supernet
 from jnas.errors import JnasError, unknown_name
 from jnas.presets_recurrent import darts_rnn
+from jnas.presets_sampled import gdas
 from jnas.spaces import Space
 
-__all__ = ["darts", "darts_rnn", "get", "names"]
+__all__ = ["darts", "darts_rnn", "gdas", "get", "names"]
 
 # The published arch learning rate belongs to this many steps: 50 epochs of 25,000
 # images in batches of 64 (Liu et al., ICLR 2019, appendix A.1.1).
@@ -174,7 +175,7 @@ def darts(
     )
 
 
-_PRESETS = {"darts": darts, "darts_rnn": darts_rnn}
+_PRESETS = {"darts": darts, "darts_rnn": darts_rnn, "gdas": gdas}
 
 
 def names() -> dict[str, str]:
@@ -185,7 +186,7 @@ def names() -> dict[str, str]:
 
     Example:
       >>> sorted(names())
-      ['darts', 'darts_rnn']
+      ['darts', 'darts_rnn', 'gdas']
     """
     return {k: (v.__doc__ or "").splitlines()[0] for k, v in _PRESETS.items()}
 

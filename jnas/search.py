@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jnas import bilevel, mixture, numerics, optimizers, regularizers, relax, select
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 ORDERS = ("arch_first", "weights_first", "joint")
+INACTIVE = ("freeze", "decay")
 # Operations that pass their input on; a collapsed search selects little else.
 SKIPS = ("skip_connect", "skip", "identity")
 
@@ -153,13 +155,21 @@ class Search(NamedTuple):
       arch_step: ``(state, train_batch, val_batch) -> (state, ArchInfo)``.
       weight_step: ``(state, train_batch) -> (state, WeightInfo)``.
       step: ``(state, train_batch, val_batch) -> (state, SearchInfo)``.
+      weights_only: ``(state, train_batch, val_batch) -> (state, WeightInfo)``, the step
+        of a warm-up: as ``step``, without the arch half.
       inspect: ``(state, batch) -> Diagnostics``; on the host, outside ``step``.
-      derive: ``(state) -> Genotype``; on the host.
+      derive: ``(state, *, evaluate=None, key=None) -> Genotype``; on the host.
+        ``evaluate(mixture) -> metrics`` on validation data is for selectors that
+        compare candidates.
       probabilities: ``(arch) -> Mixture``, the deterministic view of arch.
       evaluate: ``(state, mixture, batch, *, statistics="batch") -> (loss, metrics)``.
       regularizer: the plug-in, for its ``epoch_end`` hook.
       task: what is learned.
       config: names and hyper-parameters, for the record; a preset fills it.
+      selector: what ``derive`` selects with.
+      arch_from: the number of steps before the first that updates arch.
+      arch_every: at every how many-th step from there on arch is updated; whoever
+        drives the search takes ``weights_only`` at the other steps.
     """
 
     supernet: base.Supernet
@@ -167,13 +177,17 @@ class Search(NamedTuple):
     arch_step: Callable[..., tuple[SearchState, ArchInfo]]
     weight_step: Callable[..., tuple[SearchState, WeightInfo]]
     step: Callable[..., tuple[SearchState, SearchInfo]]
+    weights_only: Callable[..., tuple[SearchState, WeightInfo]]
     inspect: Callable[..., Diagnostics]
-    derive: Callable[[SearchState], Genotype]
+    derive: Callable[..., Genotype]
     probabilities: Callable[[Any], Mixture]
     evaluate: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
     regularizer: regularizers.Regularizer
     task: base.Task
     config: dict[str, Any]
+    selector: select.Selector
+    arch_from: int = 0
+    arch_every: int = 1
 
 
 def seed_axes(state: SearchState) -> SearchState:
@@ -203,6 +217,9 @@ def differentiable(
     selector: select.Selector | None = None,
     task: base.Task | None = None,
     order: str = "arch_first",
+    inactive: str = "freeze",
+    arch_from: int = 0,
+    arch_every: int = 1,
     recent: int = 0,
     recent_every: int = 1,
     config: dict[str, Any] | None = None,
@@ -221,6 +238,13 @@ def differentiable(
       task: default classification.
       order: of the two halves of ``step``: "arch_first" (DARTS), "weights_first"
         (NAS-Bench-201's code), "joint" (both gradients at the same point).
+      inactive: what happens to candidates that a sample leaves out
+        (``Mixture.active``) in a weight step: "freeze" leaves their weights and
+        optimizer state as they are, bit by bit; "decay" lets a gradient of zero act on
+        them, which under momentum and weight decay still moves them.
+      arch_from: the number of steps before the first that updates arch (a warm-up of
+        the weights).
+      arch_every: at every how many-th step from there on arch is updated.
       recent: how many earlier archs the state keeps.
       recent_every: at which interval of steps one is kept.
       config: names and hyper-parameters, saved with runs.
@@ -244,6 +268,12 @@ def differentiable(
     """
     if order not in ORDERS:
         raise JnasError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
+    if inactive not in INACTIVE:
+        raise JnasError(f"inactive must be 'freeze' or 'decay', got {inactive!r}")
+    if arch_from < 0 or arch_every < 1:
+        raise JnasError(
+            f"arch_from must be >= 0 and arch_every >= 1, got {arch_from}, {arch_every}"
+        )
     if recent < 0 or recent_every < 1:
         raise JnasError(
             f"recent must be >= 0 and recent_every >= 1, got {recent}, {recent_every}"
@@ -256,6 +286,9 @@ def differentiable(
     space = supernet.space
     weight_tx = optimizers.accepting(weight_tx, "weight_tx")
     arch_tx = optimizers.accepting(arch_tx, "arch_tx")
+
+    def probabilities(arch):
+        return relaxation.probabilities(arch, space=space)
 
     def init(key, inputs):
         weights_key, arch_key, key = jax.random.split(key, 3)
@@ -308,7 +341,7 @@ def differentiable(
 
             context = {"loss_fn": loss_fn, "step": state.step, "phase": phase}
             mixed = relaxation.sample(
-                arch, key=sample_key, step=state.step, phase=phase
+                arch, key=sample_key, step=state.step, phase=phase, space=space
             )
             mixed = regularizer.transform(
                 state.regularizer_state,
@@ -381,7 +414,7 @@ def differentiable(
             )
         }
         state = state._replace(**changed)
-        entropy, skips = _summary(space, relaxation.probabilities(state.arch))
+        entropy, skips = _summary(space, probabilities(state.arch))
         return state, ArchInfo(
             value,
             metrics,
@@ -393,13 +426,17 @@ def differentiable(
 
     def weight_step(state, train_batch):
         loss = objective(state, "weights", state.model_state)
-        (_, (value, metrics, model_state, _)), grads = jax.value_and_grad(
+        (_, (value, metrics, model_state, mixed)), grads = jax.value_and_grad(
             loss, has_aux=True
         )(state.weights, state.arch, train_batch, phase_key(state, 1))
         norm = numerics.global_norm(grads)
         own_state, grads, trainable = regularizer.gradients(
             state.regularizer_state, grads, supernet=supernet, step=state.step
         )
+        if mixed.active is not None and inactive == "freeze":
+            trainable = _both(
+                trainable, supernet.op_mask(_active(supernet, mixed.active))
+            )
         updates, opt_state = weight_tx.update(
             grads, state.weight_opt_state, state.weights, batch=train_batch
         )
@@ -447,9 +484,23 @@ def differentiable(
             state = state._replace(arch=after.arch)
         return state, SearchInfo(**weight_info._asdict(), **arch_info._asdict())
 
-    def derive(state):
+    def weights_only(state, train_batch, val_batch):
+        del val_batch
+        return weight_step(state, train_batch)
+
+    def derive(state, *, evaluate=None, key=None):
+        if selector.needs_evaluation and evaluate is None:
+            raise JnasError(
+                "this search's selector compares candidates on validation data: call "
+                "derive(state, evaluate=...) with a function of a mixture that returns "
+                "{'loss': ..., 'accuracy': ...}"
+            )
         return selector.select(
-            state.arch, relaxation.probabilities(state.arch), space=space
+            state.arch,
+            probabilities(state.arch),
+            space=space,
+            evaluate=evaluate,
+            key=key,
         )
 
     def evaluate(state, mixed, batch, *, statistics="batch"):
@@ -462,10 +513,18 @@ def differentiable(
     measure = jax.jit(evaluate)
 
     def inspect(state, batch):
-        mixed = relaxation.probabilities(state.arch)
-        genotype = derive(state)
+        mixed = probabilities(state.arch)
+
+        def on_batch(candidate):
+            loss, metrics = measure(state, candidate, batch)
+            return {"loss": float(loss), **{k: float(v) for k, v in metrics.items()}}
+
+        genotype = derive(state, evaluate=on_batch, key=phase_key(state, 2))
         loss, metrics = measure(state, mixed, batch)
-        derived = mixture.from_genotype(space, genotype)
+        partial = (supernet.config or {}).get("partial_channels", 1) > 1
+        derived = mixture.from_genotype(
+            space, genotype, edges=partial or mixed.edges is not None
+        )
         derived_loss, derived_metrics = measure(state, derived, batch)
         entropy, skips = _summary(space, mixed)
         return Diagnostics(
@@ -484,13 +543,24 @@ def differentiable(
         arch_step=arch_step,
         weight_step=weight_step,
         step=step,
+        weights_only=weights_only,
         inspect=inspect,
         derive=derive,
-        probabilities=relaxation.probabilities,
+        probabilities=probabilities,
         evaluate=evaluate,
         regularizer=regularizer,
         task=task,
-        config={**(config or {}), "order": order, "supernet": supernet.config},
+        config={
+            **(config or {}),
+            "order": order,
+            "inactive": inactive,
+            "arch_from": arch_from,
+            "arch_every": arch_every,
+            "supernet": supernet.config,
+        },
+        selector=selector,
+        arch_from=arch_from,
+        arch_every=arch_every,
     )
 
 
@@ -509,7 +579,28 @@ def derived_skip_share(genotype: Genotype) -> float:
       0.5
     """
     names = [edge.operation for _, cell in genotype.cells for edge in cell.edges]
-    return sum(name in SKIPS for name in names) / len(names)
+    return sum(name in SKIPS for name in names) / max(len(names), 1)
+
+
+def _active(
+    supernet: base.Supernet, active: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """1 for the active candidates of every cell, else 0: ``{group: [cells, E, O]}``."""
+    masks = {}
+    for group in supernet.space.groups:
+        chosen = jax.nn.one_hot(active[group.name], group.num_operations)
+        mask = jnp.max(chosen, axis=-2)
+        masks[group.name] = jnp.broadcast_to(
+            mask, (supernet.cells[group.name], *mask.shape)
+        )
+    return masks
+
+
+def _both(first: Any, second: Any) -> Any:
+    """The product of two masks like the weights; the first may be None."""
+    if first is None:
+        return second
+    return jax.tree.map(lambda a, b: a * b, first, second)
 
 
 def _remember(state: SearchState, step: jax.Array, every: int) -> Any:
@@ -530,7 +621,11 @@ def _summary(space, mixed):
     for group in space.groups:
         weights = mixed.weights[group.name]
         weights = weights if weights.ndim == 2 else jnp.mean(weights, axis=0)
-        entropies.append(numerics.normalised_entropy(weights))
+        entropy = numerics.normalised_entropy(weights)
+        if group.candidates is not None:  # relative to what the edge can choose from
+            counts = np.maximum(group.allowed.sum(axis=1), 2)
+            entropy = entropy * (np.log(group.num_operations) / np.log(counts))
+        entropies.append(entropy)
         columns = [i for i, op in enumerate(group.operations) if op in SKIPS]
         total = jnp.sum(weights, axis=-1)
         share = jnp.sum(weights[:, jnp.array(columns, int)], axis=-1)

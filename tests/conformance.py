@@ -16,7 +16,37 @@ SPACES = {
     "darts": jnas.spaces.darts(),
     "darts_rnn": jnas.spaces.darts_rnn(),
 }
-RELAXATIONS = {"softmax": jnas.relax.softmax}
+RELAXATIONS = {
+    "softmax": jnas.relax.softmax,
+    "sigmoid": jnas.relax.sigmoid,
+    "gumbel_hard": jnas.relax.gumbel_hard,
+    "gumbel_hard-selected": lambda: jnas.relax.gumbel_hard(1.0, "selected"),
+    "gumbel_soft": lambda: jnas.relax.gumbel_soft(lambda step: 5 * 0.956**step),
+    "concrete": jnas.relax.concrete,
+    "dirichlet": jnas.relax.dirichlet,
+    "binary_gates": jnas.relax.binary_gates,
+    "binary_gates-all": lambda: jnas.relax.binary_gates(paths=None),
+    "reinmax": jnas.relax.reinmax,
+    "dsnas": jnas.relax.dsnas,
+    "uniform_path": jnas.relax.uniform_path,
+    "uniform_path-fair": lambda: jnas.relax.uniform_path(fair=True),
+    "uniform_path-resample": lambda: jnas.relax.uniform_path(resample_none=True),
+    "edge_normalised": jnas.relax.edge_normalised,
+    "edge_normalised-gumbel": lambda: jnas.relax.edge_normalised(
+        jnas.relax.gumbel_hard()
+    ),
+    "top_k": lambda: jnas.relax.top_k(2),
+    "phased": lambda: jnas.relax.phased(
+        jnas.relax.uniform_path(), jnas.relax.softmax()
+    ),
+}
+# In these rooms, but no plug-in.
+SCHEDULES = {
+    "linear_temperature",
+    "exponential_temperature",
+    "linear_rate",
+    "decaying_rate",
+}
 HYPERGRADIENTS = {
     "first_order": jnas.bilevel.first_order,
     "unrolled": jnas.bilevel.unrolled,
@@ -34,9 +64,37 @@ REGULARIZERS = {
     "chain": lambda: jnas.regularizers.chain(
         jnas.regularizers.identity(), jnas.regularizers.identity()
     ),
+    "zero_one": jnas.regularizers.zero_one,
+    "dirichlet_anchor": jnas.regularizers.dirichlet_anchor,
+    "drop_path": lambda: jnas.regularizers.drop_path(
+        jnas.regularizers.linear_rate(0.3, epochs=5, steps_per_epoch=1)
+    ),
+    "skip_dropout": jnas.regularizers.skip_dropout,
+    "expected_cost": lambda: jnas.regularizers.expected_cost(
+        {"cell": [[0.0, 1.0, 4.0]] * 3}, strength=0.1
+    ),
+    "expected_cost-mul_log": lambda: jnas.regularizers.expected_cost(
+        {"cell": [[2.0, 3.0, 4.0]] * 3},
+        strength=0.2,
+        kind="mul_log",
+        reference=5.0,
+        exponent=0.3,
+    ),
 }
-SELECTORS = {"argmax": jnas.select.argmax}
-PRESETS = {"darts": jnas.presets.darts, "darts_rnn": jnas.presets.darts_rnn}
+SELECTORS = {
+    "argmax": jnas.select.argmax,
+    "sample": jnas.select.sample,
+    "skip_limit": lambda: jnas.select.skip_limit(1, group="cell"),
+    "threshold": lambda: jnas.select.threshold(0.2),
+    "validated": lambda: jnas.select.validated(3),
+    "validated-sample": lambda: jnas.select.validated(3, "sample"),
+    "validated-uniform": lambda: jnas.select.validated(3, "uniform"),
+}
+PRESETS = {
+    "darts": jnas.presets.darts,
+    "darts_rnn": jnas.presets.darts_rnn,
+    "gdas": jnas.presets.gdas,
+}
 
 ROOMS = {
     jnas.relax: RELAXATIONS,
@@ -54,8 +112,7 @@ def searches():
         yield f"hypergradient-{name}", tiny.tiny_search(hypergradient=make())
     for name, make in REGULARIZERS.items():
         yield f"regularizer-{name}", tiny.tiny_search(regularizer=make())
-    for name, make in SELECTORS.items():
-        yield f"selector-{name}", tiny.tiny_search(selector=make())
+    # Selectors take no part in a step: tests/select runs over them.
     for order in jnas.search.ORDERS:
         yield f"order-{order}", tiny.tiny_search(order=order)
     yield "recent", tiny.tiny_search(recent=3, recent_every=2)

@@ -1,6 +1,7 @@
 """``jnas search``: search, retrain, compare."""
 
 import dataclasses
+import inspect
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,7 +97,7 @@ def run(args: Search) -> None:
     space = spaces.get(args.space)
     data = shared.load(args)
     _check_kinds(args, space, data)
-    options, retraining = _options(args, space, data)
+    options, retraining = _options(args, method, space, data)
     search = method(space, **options)
     is_text = isinstance(data, datasets.TextDataset)
     data_name = Path(args.data).stem.replace(":", "-")
@@ -114,16 +115,21 @@ def run(args: Search) -> None:
         _run(args, search, space, data, retraining, workdir, console)
 
 
-def _options(args: Search, space: Any, data: Any) -> tuple[dict, dict]:
+def _options(args: Search, method: Any, space: Any, data: Any) -> tuple[dict, dict]:
     """The options of the method, and those of the retraining."""
     from jnas import data as datasets
 
     options: dict[str, Any] = {
         "epochs": args.epochs,
         "arch_learning_rate": args.arch_learning_rate,
-        "order": args.order,
-        "second_order": args.second_order,
     }
+    if "order" in inspect.signature(method).parameters:
+        options |= {"order": args.order, "second_order": args.second_order}
+    elif args.order != 1:
+        raise JnasError(
+            f"--order {args.order} is for methods that have a second order, "
+            f"{args.method} has not: leave it out, or use --method darts"
+        )
     if args.learning_rate is not None:
         options["learning_rate"] = args.learning_rate
     if isinstance(data, datasets.TextDataset):

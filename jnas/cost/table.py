@@ -9,7 +9,6 @@ Letters: ``N`` candidates, ``L`` genes, ``E`` edges, ``O`` operations of a group
 multiply-adds are those of ``jnas.cost.operations``.
 """
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,6 +119,9 @@ def operation_costs(
 ) -> CostTable:
     """Costs of all candidate operations of a space in its network.
 
+    Where edges are optional, nodes without edges are left out of a genotype's output,
+    which makes the base smaller; the table does not know of that, `count` does.
+
     Args:
       space: a space or its name.
       channels: width of the first cells.
@@ -172,6 +174,8 @@ def operation_costs(
             ],
             np.int64,
         ).reshape(*shape, 2)
+        # what an edge can't choose is in no network, nor in the supernet
+        costs *= group.allowed[..., None]
         parameters[group.name] = costs[..., 0]
         multiply_adds[group.name] = costs[..., 1]
     return CostTable(
@@ -255,25 +259,9 @@ def _picks(
     space: spaces.Space, rows: np.ndarray
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Reads genes as choices: group, edge ``[N]``, operation ``[N]``."""
-    columns = iter(rows.T)
-    for group in space.groups:
-        allowed = np.array(
-            [
-                index
-                for index, operation in enumerate(group.operations)
-                if operation not in space.never
-            ]
-        )
-        for node in group.nodes:
-            incoming = group.incoming(node)
-            number = len(incoming) if space.keep is None else space.keep
-            # in the order of the genes: by source, as the edges of a node are
-            kept = np.array(list(itertools.combinations(incoming, number)))
-            # a node with no more inputs than it keeps has no gene for them
-            one = len(kept) == 1
-            combination = np.zeros(len(rows), int) if one else next(columns)
-            for edge in kept[combination].T:
-                yield group.name, edge, allowed[next(columns)]
+    for index, slot in space.slots:
+        for edge, operation in slot.columns(rows):
+            yield space.groups[index].name, edge, operation
 
 
 def _space(space: str | spaces.Space) -> spaces.Space:

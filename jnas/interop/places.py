@@ -3,7 +3,7 @@
 from jnas.interop.layouts import Entry
 from jnas.spaces import Cell, Group
 from jnas.supernet import operations
-from jnas.supernet.cells import operation_rows
+from jnas.supernet.stacked import operation_rows
 
 __all__ = ["sorted_edges", "stacked_norm", "stacked_rows"]
 
@@ -58,7 +58,7 @@ def stacked_rows(
     found = operations.get_operation(operation)
     if not isinstance(found, operations.Operation):
         return {}
-    edges = operation_rows(group, found, channels, reduction).edges
+    edges = operation_rows(group, operation, channels, reduction).edges
     return {edge: row for row, edge in enumerate(edges)}
 
 

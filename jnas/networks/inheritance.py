@@ -19,7 +19,7 @@ from jnas.networks.cells import edge_name
 from jnas.spaces import Group
 from jnas.supernet import address, operations
 from jnas.supernet.base import Supernet, Variables
-from jnas.supernet.cells import operation_rows
+from jnas.supernet.stacked import operation_rows
 
 __all__ = ["inherit"]
 
@@ -128,7 +128,7 @@ def _check(
                 f"{name} must be those of the supernet to inherit its weights, got "
                 f"{network.config[name]} and {config[name]}: build both alike"
             )
-    supernet.space.encode(network.genotype)  # raises unless it is in the space
+    supernet.space.one_hot(network.genotype)  # raises unless it is in the space
 
 
 def _edge_weights(
@@ -149,7 +149,7 @@ def _edge_weights(
         start = (prefix, f"{edge.operation}_{number}")
         return {p[2:]: v for p, v in shared.items() if p[:2] == start}
     stride = 2 if reduction and edge.source < group.inputs else 1
-    rows = operation_rows(group, operation, channels, reduction).edges
+    rows = operation_rows(group, edge.operation, channels, reduction).edges
     result: Flat = {}
     for name in operation.parameters(channels, stride, True):
         path = (prefix, edge.operation, name)

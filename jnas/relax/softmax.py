@@ -5,9 +5,7 @@ never be selected.
 """
 
 import jax
-import jax.numpy as jnp
 
-from jnas.errors import JnasError
 from jnas.mixture import Mixture
 from jnas.relax import base
 from jnas.spaces import Space
@@ -39,26 +37,23 @@ def softmax(temperature: float = 1.0, init_scale: float = 1e-3) -> base.Relaxati
       Liu, Simonyan, Yang, DARTS: Differentiable Architecture Search, ICLR 2019,
       https://arxiv.org/abs/1806.09055
     """
-    if not temperature > 0:
-        raise JnasError(f"temperature must be positive, got {temperature!r}")
-    if not init_scale >= 0:
-        raise JnasError(f"init_scale must be >= 0, got {init_scale!r}")
+    base.check_temperature(temperature)
+    base.check_scale(init_scale)
 
     def init(key: jax.Array, space: Space):
-        keys = jax.random.split(key, len(space.groups))
-        return {
-            group.name: init_scale
-            * jax.random.normal(k, (group.num_edges, group.num_operations), jnp.float32)
-            for k, group in zip(keys, space.groups, strict=True)
-        }
+        return base.normal_logits(key, space, init_scale)
 
-    def probabilities(arch):
+    def probabilities(arch, *, space=None, **context):
+        del context
         return Mixture(
-            {g: jax.nn.softmax(alpha / temperature) for g, alpha in arch.items()}
+            {
+                g: base.probabilities(alpha / temperature, base.allowed(space, g))
+                for g, alpha in arch.items()
+            }
         )
 
-    def sample(arch, *, key=None, step=None, phase=None, **context):
+    def sample(arch, *, key=None, step=None, phase=None, space=None, **context):
         del key, step, phase, context
-        return probabilities(arch)
+        return probabilities(arch, space=space)
 
     return base.Relaxation(init, sample, probabilities)

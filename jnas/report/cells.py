@@ -58,7 +58,7 @@ def plot_cell(
 
     genotype = _genotype(genotype)
     labels = _labels(genotype, group, arch_probabilities)
-    arranged = _arrange(genotype[group], labels)
+    arranged = _arrange(genotype, group, labels)
     if ax is None:
         fig = figure.Figure(figsize=_size(arranged))
         ax = fig.add_axes((0, 0, 1, 1))
@@ -85,7 +85,7 @@ def plot_cells(genotype: spaces.Genotype | str) -> tuple["Axes", ...]:
     parts = []
     for name in genotype.names:
         labels = _labels(genotype, name, None)
-        parts.append((name, labels, _arrange(genotype[name], labels)))
+        parts.append((name, labels, _arrange(genotype, name, labels)))
     sizes = [_size(arranged) for _, _, arranged in parts]
     width = sum(size[0] for size in sizes) + _BETWEEN * (len(sizes) - 1)
     height = max(size[1] for size in sizes)
@@ -157,7 +157,7 @@ def _labels(genotype: spaces.Genotype, group: str, probabilities: Any) -> list[s
     return labels
 
 
-def _arrange(cell: spaces.Cell, labels: list[str]) -> layout.Layout:
+def _arrange(genotype: spaces.Genotype, group: str, labels: list[str]) -> layout.Layout:
     from matplotlib import font_manager, textpath
 
     font = font_manager.FontProperties(size=_FONT)
@@ -166,7 +166,9 @@ def _arrange(cell: spaces.Cell, labels: list[str]) -> layout.Layout:
             textpath.TextPath((0, 0), files.plain(label), prop=font).get_extents().width
             for label in set(labels)
         )
-    return layout.arrange(cell, label_width=widest / 72)
+    cell = genotype[group]
+    inputs = layout.num_inputs(cell, group)
+    return layout.arrange(cell, label_width=widest / 72, inputs=inputs)
 
 
 def _size(arranged: layout.Layout) -> tuple[float, float]:

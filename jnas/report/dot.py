@@ -34,13 +34,16 @@ def to_dot(genotype: spaces.Genotype | str, group: str) -> str:
     if isinstance(genotype, str):
         genotype = spaces.Genotype.parse(genotype)
     cell = genotype[group]
-    names, has_output = layout.state_names(cell)
+    inputs = layout.num_inputs(cell, group)
+    names, has_output = layout.state_names(cell, inputs)
+    drawn = layout.drawn_states(cell, inputs) + [len(names) - 1] * has_output
     lines = [
         f"digraph {_quoted(group)} {{",
         "  rankdir=LR;",
         '  node [shape=box, style="rounded,filled", fillcolor=white];',
     ]
-    for state, name in enumerate(names):
+    for state in drawn:
+        name = names[state]
         fill = "" if name.isdigit() else ', fillcolor="#E4E4E4"'
         lines.append(f"  s{state} [label={_quoted(name)}{fill}];")
     for edge in cell.edges:

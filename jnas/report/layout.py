@@ -16,7 +16,15 @@ from typing import NamedTuple
 
 from jnas import spaces
 
-__all__ = ["Layout", "Route", "State", "arrange", "state_names"]
+__all__ = [
+    "Layout",
+    "Route",
+    "State",
+    "arrange",
+    "drawn_states",
+    "num_inputs",
+    "state_names",
+]
 
 LANE = 0.30  # distance of lanes: a line of text and air
 NODE = (0.36, 0.34)  # width and height of a node's box
@@ -97,11 +105,55 @@ class Layout(NamedTuple):
     top: float
 
 
-def state_names(cell: spaces.Cell) -> tuple[list[str], bool]:
+def num_inputs(cell: spaces.Cell, name: str) -> int:
+    """How many inputs a cell of a genotype has.
+
+    Args:
+      cell: the cell.
+      name: its name; "normal" and "reduce" have two inputs.
+
+    Returns:
+      The number. Of other cells, the states before the first target are inputs,
+      without those at their end that nothing reads (nodes without edges).
+
+    Example:
+      >>> num_inputs(spaces.Cell((spaces.Edge("none", 0, 2),), (2,)), "cell")
+      1
+    """
+    first = min(edge.target for edge in cell.edges)
+    if name in ("normal", "reduce") and first >= 2:
+        return 2
+    read = {edge.source for edge in cell.edges} | set(cell.concat)
+    return 1 + max((state for state in read if state < first), default=0)
+
+
+def drawn_states(cell: spaces.Cell, inputs: int) -> list[int]:
+    """The states of a cell without nodes that have no edges.
+
+    Args:
+      cell: the cell.
+      inputs: number of its inputs.
+
+    Returns:
+      The states, in order.
+
+    Example:
+      >>> edges = (spaces.Edge("skip", 0, 2), spaces.Edge("skip", 1, 4))
+      >>> drawn_states(spaces.Cell(edges, (2, 4)), 2)
+      [0, 1, 2, 4]
+    """
+    found = {*range(inputs), *cell.concat}
+    for edge in cell.edges:
+        found |= {edge.source, edge.target}
+    return sorted(found)
+
+
+def state_names(cell: spaces.Cell, inputs: int | None = None) -> tuple[list[str], bool]:
     """Names the states of a cell as papers do.
 
     Args:
-      cell: the cell. States before its first target are inputs.
+      cell: the cell.
+      inputs: number of its inputs; by default, the states before its first target.
 
     Returns:
       The names; whether the last one is an output box beside the cell's own states
@@ -112,7 +164,7 @@ def state_names(cell: spaces.Cell) -> tuple[list[str], bool]:
       (['c_{k-2}', 'c_{k-1}', '0', '1', '2', '3', 'c_{k}'], True)
     """
     last = max(edge.target for edge in cell.edges)
-    inputs = _num_inputs(cell)
+    inputs = _first_target(cell) if inputs is None else inputs
     if inputs == 2:
         names, output = ["c_{k-2}", "c_{k-1}"], "c_{k}"
     elif inputs == 1:
@@ -128,12 +180,15 @@ def state_names(cell: spaces.Cell) -> tuple[list[str], bool]:
     return [*names, output], True
 
 
-def arrange(cell: spaces.Cell, *, label_width: float) -> Layout:
+def arrange(
+    cell: spaces.Cell, *, label_width: float, inputs: int | None = None
+) -> Layout:
     """Arranges a cell.
 
     Args:
-      cell: the cell.
+      cell: the cell; nodes without edges are left out.
       label_width: width of the widest label.
+      inputs: number of its inputs; by default, the states before its first target.
 
     Returns:
       The layout.
@@ -143,11 +198,14 @@ def arrange(cell: spaces.Cell, *, label_width: float) -> Layout:
       >>> len(arrange(cell, label_width=0.7).routes)
       10
     """
-    names, has_output = state_names(cell)
-    inputs = _num_inputs(cell)
+    inputs = _first_target(cell) if inputs is None else inputs
+    names, has_output = state_names(cell, inputs)
+    drawn = drawn_states(cell, inputs)
+    names = [names[state] for state in drawn] + names[len(names) - has_output :]
+    place = {state: number for number, state in enumerate(drawn)}
     columns = [max(0, state - inputs + 1) for state in range(len(names))]
-    ends = [(edge.source, edge.target) for edge in cell.edges]
-    joins = [(state, len(names) - 1) for state in cell.concat] if has_output else []
+    ends = [(place[edge.source], place[edge.target]) for edge in cell.edges]
+    joins = [(place[state], len(drawn)) for state in cell.concat] if has_output else []
     lanes = _lanes(ends, joins, columns, inputs)
 
     boxes, left = [], 0.0
@@ -202,7 +260,7 @@ def arrange(cell: spaces.Cell, *, label_width: float) -> Layout:
     )
 
 
-def _num_inputs(cell: spaces.Cell) -> int:
+def _first_target(cell: spaces.Cell) -> int:
     return min(edge.target for edge in cell.edges)
 
 

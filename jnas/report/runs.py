@@ -294,6 +294,7 @@ def _own_space(content: dict[str, Any]) -> spaces.Space:
             group["edges"],
             group["inputs"],
             group["concat"],
+            group.get("candidates"),
         )
         for group in content["groups"]
     ]

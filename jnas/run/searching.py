@@ -15,6 +15,7 @@ import numpy as np
 from jnas import data as datasets
 from jnas import report as reports
 from jnas import search as searches
+from jnas import select
 from jnas.errors import JnasError
 from jnas.regularizers import base as regularizers
 from jnas.run import material, metrics
@@ -123,12 +124,23 @@ pass epochs=2 to the preset
     )
     _check_plan(search.config, epochs=epochs, steps_per_epoch=feed.steps_per_epoch)
 
+    if (search.arch_from, search.arch_every) != (0, 1):
+        raise JnasError(
+            f"run.search updates the architecture at every step, but this search was "
+            f"composed with arch_from={search.arch_from}, arch_every="
+            f"{search.arch_every}: drive its step and weights_only yourself"
+        )
+    # What compares candidates on data would take too long after every epoch: there the
+    # rows show the strongest ones.
+    cheap = select.argmax() if search.selector.needs_evaluation else search.selector
+
     def epoch_metrics(state: searches.SearchState) -> dict[str, Any]:
         # Not before: the loop has to claim the folder first.
         if workdir is not None:
             _write_space(Path(workdir) / "space.json", search.supernet.space)
-        genotype = search.derive(state)
         mixed = search.probabilities(state.arch)
+        key = jax.random.fold_in(state.key, state.step)
+        genotype = cheap.select(state.arch, mixed, space=search.supernet.space, key=key)
         return {
             "genotype": str(genotype),
             "derived_skip_share": searches.derived_skip_share(genotype),
@@ -161,7 +173,11 @@ pass epochs=2 to the preset
         images_per_step=2 * per_step,
         on_nan=on_nan,
     )
-    genotype = search.derive(result.state)
+    genotype = search.derive(
+        result.state,
+        evaluate=_evaluator(search, data, batch_size, result.state),
+        key=jax.random.fold_in(result.state.key, result.state.step),
+    )
     if workdir is not None:
         _leave(Path(workdir), genotype, report)
     return SearchResult(
@@ -194,6 +210,23 @@ def _write_space(path: Path, space: Space) -> None:
     metrics.write_atomically(path, text + "\n")
 
 
+def _evaluator(search, data, batch_size, state, measure=None):
+    """``(mixture) -> metrics`` on the validation part, at the state's weights."""
+    measure = measure or jax.jit(search.evaluate)
+
+    def evaluate(mixed):
+        totals: dict[str, float] = {}
+        count, batches = material.validation_batches(data, batch_size, search.config)
+        # Full batches only: batch statistics need equal sizes.
+        for _, batch in zip(range(count), batches, strict=False):
+            loss, metrics = measure(state, mixed, batch)
+            for name, value in {"loss": loss, **metrics}.items():
+                totals[name] = totals.get(name, 0.0) + float(value) / count
+        return totals
+
+    return evaluate
+
+
 def _regularizer_hook(search, data, batch_size):
     """The regularizer's ``epoch_end`` as a hook of the loop, or None if it has none."""
     hook = search.regularizer.epoch_end
@@ -202,23 +235,11 @@ def _regularizer_hook(search, data, batch_size):
     measure = jax.jit(search.evaluate)
 
     def between_epochs(state, epoch):
-        def evaluate(mixed):
-            totals: dict[str, float] = {}
-            count, batches = material.validation_batches(
-                data, batch_size, search.config
-            )
-            # Full batches only: batch statistics need equal sizes.
-            for _, batch in zip(range(count), batches, strict=False):
-                loss, metrics = measure(state, mixed, batch)
-                for name, value in {"loss": loss, **metrics}.items():
-                    totals[name] = totals.get(name, 0.0) + float(value) / count
-            return totals
-
         own, action = hook(
             state.regularizer_state,
             arch=state.arch,
             diagnostics=None,
-            evaluate=evaluate,
+            evaluate=_evaluator(search, data, batch_size, state, measure),
             epoch=epoch,
         )
         return state._replace(regularizer_state=own), action.stop

@@ -7,12 +7,13 @@ import dataclasses
 import functools
 import math
 import operator
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy import typing as npt
 
 from jnas import errors
-from jnas.spaces import cells, fitting, layout
+from jnas.spaces import cells, fitting, layout, restricting
 from jnas.spaces import groups as groups_lib
 from jnas.spaces.cells import Cell, Edge
 from jnas.spaces.genotypes import Genotype
@@ -31,6 +32,9 @@ class Space:
       keep: number of incoming edges that each node keeps in a genotype; None keeps
         every edge.
       never: operations that a genotype can't select, such as DARTS' ("none",).
+      optional: whether genotypes may leave further edges out, as those of FairDARTS do
+        (at most `keep` edges per node, or any number): nodes without edges are left
+        out of the output, too. Such a space has no genes.
 
     Raises:
       JnasError: if the parts don't fit each other.
@@ -48,6 +52,7 @@ class Space:
     groups: tuple[Group, ...]
     keep: int | None = None
     never: tuple[str, ...] = ()
+    optional: bool = False
 
     def __post_init__(self):
         groups_lib.check_name(self.name, "a space's name")
@@ -65,6 +70,11 @@ class Space:
                 raise errors.unknown_name("operation in never", operation, known)
         if self.keep is not None:
             object.__setattr__(self, "keep", cells.state(self.keep, f"{what} keep"))
+        if not isinstance(self.optional, bool):
+            raise errors.JnasError(
+                f"{what} optional must be True or False, got "
+                f"{cells.shown(self.optional)}"
+            )
         for group in groups:
             fewest = min(len(group.incoming(node)) for node in group.nodes)
             if self.keep is not None and not 1 <= self.keep <= fewest:
@@ -77,6 +87,8 @@ class Space:
                     f"{what}: never names every operation of group {group.name!r}: "
                     "leave at least one"
                 )
+            if not self.optional:
+                restricting.check_candidates(what, group, self.keep, never)
         object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "never", never)
 
@@ -108,13 +120,42 @@ class Space:
 
         Every vector with 0 <= gene < number is a candidate, and each candidate is
         exactly one vector.
+
+        Raises:
+          JnasError: if edges are optional: such a space has no genes.
         """
-        return tuple(n for _, slot in self._slots for n in slot.cardinalities)
+        return tuple(n for _, slot in self.slots for n in slot.cardinalities)
 
     @property
     def size(self) -> int:
         """Number of candidates."""
         return math.prod(self.genes)
+
+    def restrict(
+        self, candidates: Mapping[str, Sequence[str] | Sequence[Sequence[str]]]
+    ) -> "Space":
+        """Returns the space with fewer operations to choose from.
+
+        Args:
+          candidates: of some of the groups, one list of names for all edges, or a list
+            for each edge. Operations that no edge of the group can choose any more
+            are dropped from it.
+
+        Returns:
+          The space, of the same name; a genotype of it is one of this space, too.
+
+        Raises:
+          JnasError: if a name is unknown, or an edge would have no operation.
+
+        Example:
+          >>> group = Group("cell", ("none", "skip", "conv"), ((0, 1),), 1, (1,))
+          >>> Space("tiny", (group,)).restrict({"cell": ("skip", "conv")}).genes
+          (2,)
+        """
+        groups = restricting.restricted(self.groups, candidates)
+        known = {op for group in groups for op in group.operations}
+        never = tuple(op for op in self.never if op in known)
+        return dataclasses.replace(self, groups=groups, never=never)
 
     def valid(self, genes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Tells which vectors of genes are candidates.
@@ -179,7 +220,9 @@ class Space:
 
         An edit replaces one operation, or (where nodes keep some of their edges)
         exchanges one kept edge for one that is not kept, its operation staying with
-        it. The relation is symmetric, and `M` is the same for all candidates.
+        it. (Where edges have candidates of their own, it may have to change, too; see
+        `layout.Slot.edits`.) The relation is symmetric. `M` is the same for all
+        candidates, unless edges have candidates of their own.
 
         Args:
           genes: one candidate, integers [L].
@@ -197,7 +240,7 @@ class Space:
         """
         vector = self._candidate(genes)
         rows = []
-        for _, slot in self._slots:
+        for _, slot in self.slots:
             for choice in slot.edits(slot.read(vector)):
                 row = list(vector)
                 edited = slot.write(choice)
@@ -224,7 +267,7 @@ class Space:
         """
         vector = self._candidate(genes)
         edges: list[list[Edge]] = [[] for _ in self.groups]
-        for i, slot in self._slots:
+        for i, slot in self.slots:
             group = self.groups[i]
             for edge, operation in slot.read(vector).items():
                 edges[i].append(Edge(group.operations[operation], *group.edges[edge]))
@@ -258,7 +301,7 @@ class Space:
         """
         choices = self._choices(genotype)
         genes: list[int] = []
-        for i, slot in self._slots:
+        for i, slot in self.slots:
             chosen = choices[i]
             genes += slot.write({e: chosen[e] for e in slot.edges if e in chosen})
         return np.asarray(genes, np.int32)
@@ -289,21 +332,46 @@ class Space:
         return result
 
     @functools.cached_property
-    def _slots(self) -> tuple[tuple[int, layout.Slot], ...]:
-        """Pairs (index of the group, slot) in the order of the genes."""
+    def slots(self) -> tuple[tuple[int, layout.Slot], ...]:
+        """What is decided together: pairs (index of the group, slot) in gene order.
+
+        Raises:
+          JnasError: if edges are optional: such a space has no genes.
+        """
+        if self.optional:
+            raise errors.JnasError(
+                f"space {self.name!r} has no genes, since its edges are optional: use "
+                "dataclasses.replace(space, optional=False) where candidates are "
+                "counted or drawn"
+            )
         result: list[tuple[int, layout.Slot]] = []
         start = 0
         for i, group in enumerate(self.groups):
             operations = [
-                column
-                for column, name in enumerate(group.operations)
-                if name not in self.never
+                np.flatnonzero(row).tolist() for row in self.selectable(group.name)
             ]
             incoming = [group.incoming(node) for node in group.nodes]
             for slot in layout.slots(incoming, operations, self.keep, start):
                 result.append((i, slot))
                 start += len(slot.cardinalities)
         return tuple(result)
+
+    def selectable(self, group: str) -> npt.NDArray[np.bool_]:
+        """Tells what a genotype can select: what is allowed but for `never`.
+
+        Args:
+          group: name of a group.
+
+        Returns:
+          Booleans [E, O].
+
+        Example:
+          >>> group = Group("cell", ("none", "skip"), ((0, 1),), 1, (1,))
+          >>> Space("tiny", (group,), never=("none",)).selectable("cell")
+          array([[False,  True]])
+        """
+        found = self.group(group)
+        return found.allowed & [name not in self.never for name in found.operations]
 
     def _choices(self, genotype: Genotype) -> list[dict[int, int]]:
         """Returns {kept row: column} of each group."""
@@ -318,6 +386,7 @@ class Space:
             groups=self.groups,
             keep=self.keep,
             never=self.never,
+            optional=self.optional,
         )
 
     def _array(self, genes: npt.ArrayLike) -> npt.NDArray[np.integer]:

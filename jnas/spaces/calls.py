@@ -10,7 +10,7 @@ import warnings
 from jnas import errors
 from jnas.spaces import cells
 
-__all__ = ["arguments", "pairs", "states", "written_states"]
+__all__ = ["arguments", "pairs", "states", "triples", "written_states"]
 
 # No operator, dot or backslash: with these characters nothing but names, calls,
 # lists, tuples, strings and numbers can be written.
@@ -120,17 +120,54 @@ def pairs(node: ast.expr, what: str) -> list[tuple[str, int]]:
       >>> pairs(ast.parse("[('tanh', 0)]", mode="eval").body, "recurrent")
       [('tanh', 0)]
     """
+    return [(name, source) for name, (source,) in _entries(node, what, 1)]
+
+
+def triples(node: ast.expr, what: str) -> list[tuple[str, int, int]] | None:
+    """Reads a list of ``('operation', target, source)``.
+
+    Args:
+      node: the expression.
+      what: what it is, for messages.
+
+    Returns:
+      The triples, or None if the first entry is not one.
+
+    Raises:
+      JnasError: if it is, but another one isn't.
+
+    Example:
+      >>> triples(ast.parse("[('skip_connect', 2, 0)]", mode="eval").body, "normal")
+      [('skip_connect', 2, 0)]
+    """
+    items = node.elts if isinstance(node, (ast.List, ast.Tuple)) else []
+    if not items or not isinstance(items[0], (ast.List, ast.Tuple)):
+        return None
+    if len(items[0].elts) != 3:
+        return None
+    entries = _entries(node, what, 2)
+    return [(name, target, source) for name, (target, source) in entries]
+
+
+def _entries(
+    node: ast.expr, what: str, numbers: int
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Reads a list of tuples of a name and so many states."""
     if not isinstance(node, (ast.List, ast.Tuple)):
         raise errors.JnasError(f"{what}: expected a list, got {_source(node)}")
+    expected = (
+        "('operation', source)" if numbers == 1 else "('operation', node, source)"
+    )
     result = []
     for i, item in enumerate(node.elts):
         parts = item.elts if isinstance(item, (ast.List, ast.Tuple)) else []
         name = parts[0].value if parts and isinstance(parts[0], ast.Constant) else None
-        if len(parts) != 2 or not isinstance(name, str):
+        if len(parts) != 1 + numbers or not isinstance(name, str):
             raise errors.JnasError(
-                f"{what}[{i}]: expected ('operation', source), got {_source(item)}"
+                f"{what}[{i}]: expected {expected}, got {_source(item)}"
             )
-        result.append((name, _integer(parts[1], f"{what}[{i}]")))
+        states = tuple(_integer(part, f"{what}[{i}]") for part in parts[1:])
+        result.append((name, states))
     return result
 
 

@@ -16,6 +16,7 @@ def choices(
     groups: Sequence[groups_lib.Group],
     keep: int | None,
     never: Sequence[str],
+    optional: bool = False,
 ) -> list[dict[int, int]]:
     """Returns what a genotype chooses in each group, once it is known to fit.
 
@@ -25,6 +26,8 @@ def choices(
       groups: the space's groups.
       keep: number of incoming edges that each node keeps; None for all.
       never: operations that can't be selected.
+      optional: whether a node may keep fewer edges; nodes without are then left out of
+        the output.
 
     Returns:
       For each group {row of a kept edge: column of its operation}.
@@ -59,8 +62,18 @@ def choices(
                     f"{', '.join(group.edge_names)}",
                 )
             column = group.columns.get(edge.operation)
-            if column is None or edge.operation in never:
-                known = [op for op in group.operations if op not in never]
+            if (
+                column is None
+                or edge.operation in never
+                or not group.allowed[row, column]
+            ):
+                known = [
+                    op
+                    for op, allowed in zip(
+                        group.operations, group.allowed[row], strict=True
+                    )
+                    if allowed and op not in never
+                ]
                 raise _misfit(
                     name,
                     f"{where} has {edge.operation!r}: expected one of "
@@ -70,31 +83,56 @@ def choices(
                 raise _misfit(name, f"{where} is listed twice: expected once")
             chosen[row] = column
         if keep is not None or len(chosen) != group.num_edges:
-            _check_kept(name, group, chosen, keep)
-        if cell.concat != group.concat:
+            _check_kept(name, group, chosen, keep, optional)
+        concat = group.concat
+        if optional:
+            concat = _check_sources(name, group, chosen)
+        if cell.concat != concat:
             raise _misfit(
                 name,
-                f"{group.name} concat is {list(cell.concat)}: expected "
-                f"{list(group.concat)}",
+                f"{group.name} concat is {list(cell.concat)}: expected {list(concat)}",
             )
         result.append(chosen)
     return result
 
 
 def _check_kept(
-    name: str, group: groups_lib.Group, chosen: dict[int, int], keep: int | None
+    name: str,
+    group: groups_lib.Group,
+    chosen: dict[int, int],
+    keep: int | None,
+    optional: bool,
 ) -> None:
     """Raises for the first node with too few or too many edges."""
     for node in group.nodes:
         incoming = group.incoming(node)
         kept = [group.edge_names[row] for row in incoming if row in chosen]
         expected = len(incoming) if keep is None else keep
-        if len(kept) != expected:
+        if len(kept) > expected or (len(kept) < expected and not optional):
             raise _misfit(
                 name,
                 f"{group.name} node {node} has {len(kept)} edges "
-                f"({', '.join(kept) or 'none'}): expected {expected}",
+                f"({', '.join(kept) or 'none'}): expected "
+                f"{'at most ' if optional else ''}{expected}",
             )
+
+
+def _check_sources(
+    name: str, group: groups_lib.Group, chosen: dict[int, int]
+) -> tuple[int, ...]:
+    """The states of the output; raises where a state is read that has no edges."""
+    fed = {*range(group.inputs), *(group.edges[row][1] for row in chosen)}
+    for row in chosen:
+        if group.edges[row][0] not in fed:
+            raise _misfit(
+                name,
+                f"{group.name} edge {group.edge_names[row]} reads a node without "
+                "edges: expected it to be left out",
+            )
+    concat = tuple(state for state in group.concat if state in fed)
+    if not concat:
+        raise _misfit(name, f"nothing reaches the output of {group.name}")
+    return concat
 
 
 def _misfit(name: str, reason: str) -> errors.JnasError:

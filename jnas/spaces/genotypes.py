@@ -146,7 +146,8 @@ class Genotype:
         """Reads either published text form, or JSON; nothing is ever evaluated.
 
         Args:
-          content: ``Genotype(normal=[('sep_conv_3x3', 0), ...], ...)``,
+          content: ``Genotype(normal=[('sep_conv_3x3', 0), ...], ...)`` (FairDARTS has
+            triples, ``('sep_conv_3x3', node, source)``),
             ``Genotype(recurrent=[('tanh', 0), ...], concat=range(1, 9))``,
             ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` or JSON.
 

@@ -3,6 +3,9 @@
 import dataclasses
 import functools
 
+import numpy as np
+from numpy import typing as npt
+
 from jnas import errors
 from jnas.spaces import cells
 
@@ -11,17 +14,19 @@ __all__ = ["Group", "check_name", "distinct_names"]
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """One group of choices: the edges of a cell, with the same candidates on each.
+    """One group of choices: the edges of a cell, and what each can carry.
 
     Lists are accepted wherever tuples are named, and become tuples.
 
     Attributes:
       name: name of the group, and of the cell in a genotype.
-      operations: names of the candidates; the columns of arch.
+      operations: names of the operations; the columns of arch.
       edges: pairs (source, target) of state numbers, ordered by target, then source;
         the rows of arch.
       inputs: number of input states of the cell; its nodes are numbered from there.
       concat: the states that are concatenated (or, if one, taken) as the output.
+      candidates: of each edge, the names of the operations that it can choose, in the
+        order of `operations`; None where every edge can choose all of them.
 
     Raises:
       JnasError: if the parts don't make a cell.
@@ -37,6 +42,7 @@ class Group:
     edges: tuple[tuple[int, int], ...]
     inputs: int
     concat: tuple[int, ...]
+    candidates: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self):
         check_name(self.name, "a group's name")
@@ -72,6 +78,43 @@ class Group:
         object.__setattr__(self, "edges", edges)
         object.__setattr__(self, "inputs", inputs)
         object.__setattr__(self, "concat", cell.concat)
+        if self.candidates is not None:
+            object.__setattr__(self, "candidates", self._checked_candidates(what))
+
+    def _checked_candidates(self, what: str) -> tuple[tuple[str, ...], ...] | None:
+        """The operations of each edge in the group's order; None if they are all."""
+        given = cells.sequence(self.candidates, f"{what} candidates")
+        if len(given) != len(self.edges):
+            raise errors.JnasError(
+                f"{what} candidates must be one list for each of its "
+                f"{len(self.edges)} edges, got {len(given)}"
+            )
+        result = []
+        for edge, names in zip(self.edge_names, given, strict=True):
+            names = distinct_names(names, f"{what} candidates of edge {edge}")
+            for name in names:
+                if name not in self.operations:
+                    raise errors.unknown_name(
+                        f"operation of {what}", name, self.operations
+                    )
+            if not names:
+                raise errors.JnasError(
+                    f"{what}: edge {edge} must have at least one candidate, got none"
+                )
+            result.append(tuple(op for op in self.operations if op in names))
+        if all(names == self.operations for names in result):
+            return None
+        return tuple(result)
+
+    @functools.cached_property
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """Which operations each edge can choose: booleans ``[E, O]``, read-only."""
+        mask = np.ones((self.num_edges, self.num_operations), bool)
+        if self.candidates is not None:
+            for row, names in enumerate(self.candidates):
+                mask[row] = [name in names for name in self.operations]
+        mask.setflags(write=False)
+        return mask
 
     @property
     def num_edges(self) -> int:

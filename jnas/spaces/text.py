@@ -138,17 +138,25 @@ def check_operations(space: str, parts: Iterable[tuple[str, cells.Cell]]) -> Non
 def _write_darts(parts: Cells) -> str | None:
     if tuple(name for name, _ in parts) != ("normal", "reduce"):
         return None
-    fields = []
-    for name, cell in parts:
-        edges = [(edge.operation, edge.source) for edge in cell.edges]
-        concat = calls.written_states(cell.concat)
-        fields.append(f"{name}={edges}, {name}_concat={concat}")
-    text = f"Genotype({', '.join(fields)})"
-    # The form has no targets, so cells of another shape can't be told by it.
-    try:
-        return text if _read_darts(text) == parts else None
-    except errors.JnasError:
-        return None
+    # Pairs have no targets, so cells of another shape can't be told by them.
+    for triples in (False, True):
+        fields = []
+        for name, cell in parts:
+            edges = [
+                (edge.operation, edge.target, edge.source)
+                if triples
+                else (edge.operation, edge.source)
+                for edge in cell.edges
+            ]
+            concat = calls.written_states(cell.concat)
+            fields.append(f"{name}={edges}, {name}_concat={concat}")
+        text = f"Genotype({', '.join(fields)})"
+        try:
+            if _read_darts(text) == parts:
+                return text
+        except errors.JnasError:
+            pass
+    return None
 
 
 def _read_darts(text: str) -> Cells:
@@ -156,12 +164,18 @@ def _read_darts(text: str) -> Cells:
     parts = []
     for name in ("normal", "reduce"):
         concat = calls.states(fields[f"{name}_concat"], f"{name}_concat")
-        pairs = calls.pairs(fields[name], name)
-        targets = _darts_targets([source for _, source in pairs], concat, name)
-        edges = tuple(
-            cells.Edge(operation, source, target)
-            for (operation, source), target in zip(pairs, targets, strict=True)
-        )
+        triples = calls.triples(fields[name], name)
+        if triples is not None:
+            edges = tuple(cells.Edge(op, source, node) for op, node, source in triples)
+            edges, fed = _connected(edges)
+            concat = tuple(state for state in concat if state in fed)
+        else:
+            pairs = calls.pairs(fields[name], name)
+            targets = _darts_targets([source for _, source in pairs], concat, name)
+            edges = tuple(
+                cells.Edge(operation, source, target)
+                for (operation, source), target in zip(pairs, targets, strict=True)
+            )
         for i, edge in enumerate(edges):
             if edge.source >= edge.target:
                 raise errors.JnasError(
@@ -170,6 +184,20 @@ def _read_darts(text: str) -> Cells:
                 )
         parts.append((name, cells.Cell(edges, concat)))
     return tuple(parts)
+
+
+def _connected(
+    edges: tuple[cells.Edge, ...],
+) -> tuple[tuple[cells.Edge, ...], set[int]]:
+    """The edges that read an input or a node with edges; and these states."""
+    fed = {0, 1}
+    for edge in sorted(edges, key=lambda edge: edge.target):
+        # wrong sources are told by the caller
+        if edge.source in fed or edge.source >= edge.target:
+            fed.add(edge.target)
+    return tuple(
+        edge for edge in edges if edge.source in fed or edge.source >= edge.target
+    ), fed
 
 
 def _darts_targets(sources: list[int], concat: tuple[int, ...], what: str) -> list[int]:

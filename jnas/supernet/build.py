@@ -4,12 +4,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jnas import mixture as mixtures
 from jnas.errors import JnasError
 from jnas.spaces import Group, Space
-from jnas.supernet import address, base, cells, initial, macro, operations
+from jnas.supernet import (
+    address,
+    base,
+    cells,
+    dropping,
+    initial,
+    macro,
+    operations,
+    partial,
+    stacked,
+)
 
 __all__ = ["build", "check_positive"]
 
@@ -37,21 +48,36 @@ class _CellNetwork(nn.Module):
     num_classes: int
     cells_per_stage: int | None
     dtype: Any
+    partial: int
+    remat: bool
 
     @nn.compact
-    def __call__(self, images, weights, statistics, train):
+    def __call__(self, images, mixed, statistics, train, drop=None):
         def make_cell(position, channels, reduction):
-            group_name, index = self.plan[position]
+            name, index = self.plan[position]
             cell = cells.MixedCell(
-                self.space.group(group_name),
+                self.space.group(name),
                 channels,
                 reduction,
                 pool_norm=self.cells_per_stage is None,
+                partial=self.partial,
                 parent=self,
                 name=address.cell_name(position),
             )
-            return lambda states: cell(
-                states, weights[group_name][index], statistics, train
+            own = None if drop is None else drop.of_cell(position)
+
+            def evaluate(cell, states, weights, rest):
+                return cell(states, weights, statistics, train, rest, own)
+
+            if self.remat:
+                evaluate = nn.remat(evaluate)
+            rest = cells.CellMixture(
+                None if mixed.offsets is None else mixed.offsets[name][index],
+                None if mixed.edges is None else mixed.edges[name],
+                None if mixed.active is None else mixed.active[name],
+            )
+            return lambda states: evaluate(
+                cell, states, mixed.weights[name][index], rest
             )
 
         if self.cells_per_stage is None:
@@ -126,6 +152,8 @@ def build(
     cells: int | None = None,
     cells_per_stage: int | None = None,
     num_classes: int = 10,
+    partial_channels: int = 1,
+    remat: bool = False,
     dtype: Any = jnp.float32,
 ) -> base.Supernet:
     """Builds the weight-sharing network of a cell space.
@@ -143,6 +171,10 @@ def build(
       cells: number of cells (default 8), for DARTS-like spaces.
       cells_per_stage: cells per stage (default 5), for NAS-Bench-201-like spaces.
       num_classes: outputs.
+      partial_channels: the operations see one channel of so many, the others go around
+        them (PC-DARTS: 4); it must divide ``channels``.
+      remat: whether the backward pass computes each cell again instead of keeping what
+        is inside it: less memory, about one more forward pass.
       dtype: compute dtype; parameters, statistics and logits are at least float32.
 
     Returns:
@@ -159,7 +191,10 @@ def build(
       >>> variables.weights["skeleton"]["stem_conv"]["kernel"].shape
       (3, 3, 1, 4)
     """
-    check_positive(channels=channels, num_classes=num_classes)
+    check_positive(
+        channels=channels, num_classes=num_classes, partial_channels=partial_channels
+    )
+    partial.check(partial_channels, channels)
     if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
         raise JnasError(f"dtype must be a floating type, got {jnp.dtype(dtype).name}")
     for group in space.groups:
@@ -169,22 +204,33 @@ def build(
                 "besides 'none': add one"
             )
     plan, counts, cells_per_stage = _plan(space, cells, cells_per_stage)
-    module = _CellNetwork(space, plan, channels, num_classes, cells_per_stage, dtype)
+    module = _CellNetwork(
+        space,
+        plan,
+        channels,
+        num_classes,
+        cells_per_stage,
+        dtype,
+        partial_channels,
+        remat,
+    )
     config = {
         "space": space.name,
         "channels": channels,
         "cells": len(plan) if cells_per_stage is None else None,
         "cells_per_stage": cells_per_stage,
         "num_classes": num_classes,
+        "partial_channels": partial_channels,
+        "remat": remat,
         "dtype": jnp.dtype(dtype).name,
     }
 
     def init(key, inputs):
         macro.check_images(inputs)
-        weights = mixtures.effective_weights(mixtures.uniform(space), space, counts)
+        mixed = mixtures.resolve(mixtures.uniform(space), space, counts)
         images = jnp.zeros((1, *inputs.shape[1:]), inputs.dtype)
         variables = initial.initial_variables(
-            lambda key: module.init(key, images, weights, "batch", False), key
+            lambda key: module.init(key, images, mixed, "batch", False), key
         )
         state = {k: v for k, v in variables.items() if k != "params"}
         return base.Variables(variables["params"], state)
@@ -201,21 +247,18 @@ def build(
         key=None,
         **context,
     ):
-        del key, context
-        if rates:
-            raise JnasError(
-                f"this supernet has no rates, got {sorted(rates)}: drop path and skip "
-                "dropout need a supernet that supports them"
-            )
+        del context
+        drop = dropping.dropping(rates, key, train)
         statistics = address.check_statistics(statistics, train)
         macro.check_images(inputs)
-        mixed = mixtures.effective_weights(mixture, space, counts)
+        mixed = mixtures.resolve(mixture, space, counts)
         logits, changed = module.apply(
             {"params": weights, **model_state},
             inputs,
             mixed,
             statistics,
             train,
+            drop,
             mutable=list(model_state),
         )
         if statistics == "batch":
@@ -255,13 +298,13 @@ def _places(
         for op_index, op_name in enumerate(group.operations):
             operation = operations.get_operation(op_name)
             if isinstance(operation, operations.Operation):
-                layout = cells.operation_rows(group, operation, channels, reduction)
+                layout = stacked.operation_rows(group, op_name, channels, reduction)
                 rows = layout.edges
                 if rows:
                     path = (*prefix, op_name)
                     places.append(address.Place(path, name, index, rows, op_index))
             elif operation is not None:
-                for edge in range(group.num_edges):
+                for edge in np.flatnonzero(group.allowed[:, op_index]).tolist():
                     path = (*prefix, f"{op_name}_{edge}")
                     places.append(address.Place(path, name, index, edge, op_index))
     return places

@@ -8,7 +8,7 @@ was measured on the CPU backend (the figures are in ``docs/design.md``):
   after it a matrix product, and their weight gradients those of one dense convolution
   with the kernel ``depthwise[..., None] * pointwise``;
 * the weight gradient of a convolution inside a loop or a conditional is 30-40x slower
-  than outside. As a sum of ``k * k`` matrix products it is fast in both places;
+  than outside, unless it is written in the one layout that needs no rewriting;
 * the gradient of a max pool is 30x faster as shifted comparisons;
 * the backward pass of a weighted batch normalisation needs each of its two sums once,
   also for the gradient of the weight.
@@ -39,9 +39,6 @@ __all__ = [
 ]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-# Up to this many window positions the weight gradient is written as matrix products;
-# larger windows are faster as XLA's own convolution (measured; see the module text).
-_MATMUL_WINDOW = 9
 
 
 def per_channel(values: jax.Array) -> jax.Array:
@@ -153,7 +150,7 @@ def conv(
     """2-D convolution with symmetric padding ``dilation * (k - 1) / 2``.
 
     With stride 2 this padding is PyTorch's, not XLA's "SAME" (which pads the right and
-    bottom first). The gradient of a small kernel is a sum of matrix products.
+    bottom first).
 
     Args:
       x: ``[B, H, W, C]``.
@@ -177,30 +174,72 @@ def _conv_forward(x, kernel, stride, dilation):
 
 def _conv_backward(stride, dilation, residuals, g):
     x, kernel = residuals
-    _, input_vjp = jax.vjp(lambda x: _conv(x, kernel, stride, dilation), x)
-    (dx,) = input_vjp(g)
-    window = kernel.shape[:2]
-    if window[0] * window[1] > _MATMUL_WINDOW:
-        _, kernel_vjp = jax.vjp(lambda k: _conv(x, k, stride, dilation), kernel)
-        return dx, kernel_vjp(g)[0]
-    flat = g.reshape(-1, g.shape[-1])
-    products = []
-    for view in _windows(x, window, stride, dilation):
-        if window != (1, 1):
-            # Materialised, so that the product reads a plain matrix instead of
-            # recomputing the slice (and whatever produced x) inside its loop.
-            view = lax.optimization_barrier(view)
-        rows = view.reshape(-1, x.shape[-1])
-        products.append(
-            lax.dot_general(
-                rows,
-                flat,
-                (((0,), (0,)), ((), ())),
-                preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
-            )
-        )
-    dkernel = jnp.stack(products).reshape(kernel.shape).astype(kernel.dtype)
-    return dx, dkernel
+    dx = _input_gradient(g, kernel, x.shape[1:3], stride, dilation)
+    dkernel = _kernel_gradient(x, g, kernel.shape[:2], stride, dilation)
+    return dx, dkernel.astype(kernel.dtype)
+
+
+def _input_gradient(g, kernel, size, stride, dilation):
+    """Of `_conv` by its input of ``size``: the flipped kernel over the spread ``g``.
+
+    Written in the layout that no backend has to change; see `_kernel_gradient`.
+    """
+    pads = []
+    for whole, out, k in zip(size, g.shape[1:3], kernel.shape[:2], strict=True):
+        low = dilation * (k - 1) // 2  # the same on both sides, as the window is odd
+        pads.append((low, whole - 1 + low - stride * (out - 1)))
+    return lax.conv_general_dilated(
+        g,
+        jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3),
+        (1, 1),
+        pads,
+        lhs_dilation=(stride, stride),
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=_LAYOUT,
+    )
+
+
+def _kernel_gradient(x, g, window, stride, dilation):
+    """Of `_conv` by its kernel: ``[B, H, W, C], [B, H', W', D] -> [k, k', C, D]``.
+
+    It is a convolution of ``x`` with ``g``, channels in place of the batch. The CPU
+    backend brings such ones into the layout that its fast routine takes, but only
+    outside loops and conditionals (its pass looks at the entry computation alone), so
+    there it is written in that layout.
+    """
+    return lax.platform_dependent(
+        x,
+        g,
+        cpu=partial(
+            _plain_kernel_gradient, window=window, stride=stride, dilation=dilation
+        ),
+        default=partial(
+            _usual_kernel_gradient, window=window, stride=stride, dilation=dilation
+        ),
+    )
+
+
+def _plain_kernel_gradient(x, g, window, stride, dilation):
+    pads = []
+    for size, out, k in zip(x.shape[1:3], g.shape[1:3], window, strict=True):
+        low = dilation * (k - 1) // 2
+        # What is left on the other side for an output of the window's size.
+        pads.append((low, dilation * (k - 1) + stride * (out - 1) + 1 - size - low))
+    y = lax.conv_general_dilated(
+        jnp.transpose(x, (3, 1, 2, 0)),
+        jnp.transpose(g, (1, 2, 0, 3)),
+        (dilation, dilation),
+        pads,
+        rhs_dilation=(stride, stride),
+        dimension_numbers=_LAYOUT,
+    )
+    return jnp.transpose(y, (1, 2, 0, 3))
+
+
+def _usual_kernel_gradient(x, g, window, stride, dilation):
+    zeros = jnp.zeros((*window, x.shape[-1], g.shape[-1]), x.dtype)
+    _, kernel_vjp = jax.vjp(lambda k: _conv(x, k, stride, dilation), zeros)
+    return kernel_vjp(g)[0]
 
 
 conv.defvjp(_conv_forward, _conv_backward)
@@ -297,12 +336,8 @@ def _separable_backward(stride, dilation, residuals, g):
     for part in parts:
         inputs = x[..., 0 if shared else part.start, :]
         outputs = g[..., part, :].reshape(*g.shape[:3], -1)
-        shape = (*window, x.shape[-1], outputs.shape[-1])
-        _, kernel_vjp = jax.vjp(
-            lambda k, x=inputs: _conv(x, k, stride, dilation), jnp.zeros(shape, x.dtype)
-        )
-        (dkernel,) = kernel_vjp(outputs)
-        dense.append(dkernel.reshape(*shape[:3], -1, pointwise.shape[-1]))
+        dkernel = _kernel_gradient(inputs, outputs, window, stride, dilation)
+        dense.append(dkernel.reshape(*dkernel.shape[:3], -1, pointwise.shape[-1]))
     dkernel = jnp.moveaxis(jnp.concatenate(dense, axis=3), 3, 0)  # [E, k, k, C, D]
     ddepthwise = jnp.sum(dkernel * pointwise[:, None, None], axis=-1)
     dpointwise = jnp.sum(dkernel * depthwise[..., None], axis=(1, 2))

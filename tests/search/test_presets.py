@@ -109,7 +109,7 @@ def test_clip_is_torch_rule(scale):
             lambda: optimizers.cosine(1, 0, epochs=1, steps_per_epoch=1, per="day"),
             "per must be",
         ),
-        (lambda: jnas.relax.softmax(temperature=0), "temperature must be positive"),
+        (lambda: jnas.relax.softmax(temperature=0), "temperature must be a positive"),
     ],
 )
 def test_bad_arguments_are_one_line(call, message):

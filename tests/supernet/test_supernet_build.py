@@ -261,7 +261,8 @@ GOOD = Mixture({"cell": np.ones((6, 5), np.float32)})
         (GOOD._replace(edges={}), IMAGES, {}, r"edges.*\['cell'\].*\[\]"),
         (GOOD._replace(auxiliary={"cell": np.ones(6)}), IMAGES, {}, "auxiliary"),
         (GOOD, IMAGES, {"statistics": "none"}, "'batch' or 'running'.* 'none'"),
-        (GOOD, IMAGES, {"rates": {"drop_path": 0.1}}, r"no rates.*\['drop_path'\]"),
+        (GOOD, IMAGES, {"rates": {"drop_path": 0.1}}, r"\['drop_path'\] need a key"),
+        (GOOD, IMAGES, {"rates": {"dropout": 0.1}}, "unknown rate 'dropout'"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(nets, mixture, images, options, words):

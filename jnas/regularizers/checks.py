@@ -1,0 +1,123 @@
+"""What several regularizers check and share."""
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jnas.errors import JnasError
+from jnas.relax.base import is_number
+
+__all__ = ["Rate", "choosable", "count", "number", "rate", "rate_at", "strength"]
+
+Rate = float | Callable[[jax.Array], jax.Array]
+
+
+def number(value: Any, what: str, positive: bool = False) -> None:
+    """Raises unless a value is a finite number, not negative.
+
+    Args:
+      value: anything.
+      what: its name in the error.
+      positive: whether 0 is out of range, too.
+
+    Raises:
+      JnasError: if it is not.
+
+    Example:
+      >>> number(0.5, "strength")
+    """
+    if is_number(value) and (value > 0 if positive else value >= 0):
+        return
+    bound = "> 0" if positive else ">= 0"
+    raise JnasError(f"{what} must be a finite number {bound}, got {value!r}")
+
+
+def count(value: Any, what: str) -> None:
+    """Raises unless a value is a positive integer.
+
+    Args:
+      value: anything.
+      what: its name in the error.
+
+    Raises:
+      JnasError: if it is not.
+
+    Example:
+      >>> count(25, "epochs")
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise JnasError(f"{what} must be a positive integer, got {value!r}")
+
+
+def strength(value: Any) -> None:
+    """Raises unless a strength is a finite number >= 0.
+
+    Args:
+      value: the strength.
+
+    Raises:
+      JnasError: if it is not.
+
+    Example:
+      >>> strength(1e-3)
+    """
+    number(value, "strength")
+
+
+def rate(value: Any) -> None:
+    """Raises unless a rate is a probability below 1, or a schedule.
+
+    Args:
+      value: a number, or a function of the step.
+
+    Raises:
+      JnasError: if it is neither.
+
+    Example:
+      >>> rate(0.2)
+    """
+    if callable(value):
+        return
+    if not (is_number(value) and 0 <= value < 1):
+        raise JnasError(
+            f"rate must be a number in [0, 1) or a function of the step, got {value!r}"
+        )
+
+
+def rate_at(value: Rate, step: Any) -> jax.Array:
+    """A rate at a step.
+
+    Args:
+      value: a number, or a function of the step.
+      step: the number of finished weight steps.
+
+    Returns:
+      A scalar array.
+
+    Example:
+      >>> float(rate_at(lambda step: 0.125 * step, 2))
+      0.25
+    """
+    found = value(step) if callable(value) else value
+    return jnp.asarray(found, jnp.result_type(float))
+
+
+def choosable(supernet: Any) -> dict[str, jax.Array]:
+    """What each edge of a supernet's space can choose.
+
+    Args:
+      supernet: anything with a ``space``.
+
+    Returns:
+      ``{group: bool [E, O]}``.
+
+    Example:
+      >>> import types, jnas
+      >>> supernet = types.SimpleNamespace(space=jnas.spaces.nasbench201())
+      >>> choosable(supernet)["cell"].shape
+      (6, 5)
+    """
+    return {g.name: jnp.asarray(g.allowed) for g in supernet.space.groups}
