@@ -71,7 +71,7 @@ def uniform(space: Space) -> Mixture:
       space: the space.
 
     Returns:
-      Weights ``1 / O``, float32.
+      Weights ``1 / O``, float32; of an edge with a list of its own, 1 by its length.
 
     Example:
       >>> import jnas
@@ -80,10 +80,8 @@ def uniform(space: Space) -> Mixture:
     """
     return Mixture(
         {
-            group.name: jnp.full(
-                (group.num_edges, group.num_operations),
-                1 / group.num_operations,
-                jnp.float32,
+            group.name: jnp.asarray(
+                group.allowed / group.allowed.sum(axis=1, keepdims=True), jnp.float32
             )
             for group in space.groups
         }

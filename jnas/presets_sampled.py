@@ -36,8 +36,9 @@ def gdas(
 
     Composes `relax.gumbel_hard` (temperature falling linearly from epoch to epoch),
     sampled evaluation, first-order gradients and `select.argmax`. Weight step first;
-    SGD with Nesterov momentum 0.9, L2 5e-4, learning rate 0.025 to 0.001 by a cosine per
-    step, weight gradients clipped at 5; arch by Adam (0.5, 0.999) with coupled L2 1e-3.
+    SGD with Nesterov momentum 0.9, L2 5e-4, learning rate 0.025 to 0.001 by a cosine
+    per step, weight gradients clipped at 5; arch by Adam (0.5, 0.999) with coupled L2
+    1e-3.
 
     Deviations: the authors' code clips the norm of weights and arch together; here only
     the weights'. Weights of candidates that were never drawn are left alone by their

@@ -1,7 +1,7 @@
 """What every relaxation promises, over the registry and three spaces.
 
-Compilation is nearly all that this costs, so each pair has two programs, which the tests
-share: one sample at a time, and a scan over steps mapped over archs and keys.
+Compilation is nearly all that this costs, so each pair has two programs, which the
+tests share: one sample at a time, and a scan over steps mapped over archs and keys.
 """
 
 import functools
@@ -182,7 +182,7 @@ def test_values_and_gradients_are_finite_at_extreme_logits(name, space):
     for view, (mixture, grads) in views.items():
         for leaf in jax.tree.leaves((mixture, grads)):
             assert np.isfinite(leaf).all(), view
-        logits = grads["operations"] if "operations" in grads else grads
+        logits = grads.get("operations", grads)
         for group in space.groups:  # what can't be chosen has no influence
             assert not logits[group.name][..., ~group.allowed].any(), view
 
