@@ -137,6 +137,8 @@ class Mixed(nn.Module):
                 )
             y = jax.tree.map(lambda a, i=index: weights[i].astype(a.dtype) * a, y)
             total = y if total is None else jax.tree.map(jnp.add, total, y)
+        if len(weights) > len(names):  # the last one is the mixture's offset
+            total = jax.tree.map(lambda a: a + weights[-1].astype(a.dtype), total)
         return total
 
     def _build(self, name: str) -> nn.Module:
@@ -294,11 +296,15 @@ def from_linen(
                 "call takes `statistics` ('batch' or 'running'): add that parameter "
                 "and pass it on to its normalisations"
             )
-        mixed = mixtures.effective_weights(mixture, space, counts)
+        mixed = mixtures.resolve(mixture, space, counts)
         collection: dict[str, Any] = {}
         for choice, (_, paths) in found.items():
             for cell, path in enumerate(paths):
-                _nest(collection, (*path, choice), mixed[choice][cell, 0])
+                values = mixed.weights[choice][cell, 0]
+                if mixed.offsets is not None:
+                    last = mixed.offsets[choice][cell, :1].astype(values.dtype)
+                    values = jnp.concatenate([values, last])
+                _nest(collection, (*path, choice), values)
         outputs, changed = module.apply(
             {"params": weights, **model_state, _COLLECTION: collection},
             inputs,

@@ -59,8 +59,10 @@ def check_space(space: Space) -> Group:
     return group
 
 
-def _cell(group: Group, mixed: jax.Array) -> sequence.Cell:
-    """The mixed cell at mixture weights ``[E, O]``."""
+def _cell(
+    group: Group, mixed: jax.Array, offsets: jax.Array | None = None
+) -> sequence.Cell:
+    """The mixed cell at mixture weights ``[E, O]`` and offsets ``[E]``."""
     columns = {name: i for i, name in enumerate(group.operations) if name != "none"}
 
     def init(key, width, dtype):
@@ -89,6 +91,9 @@ def _cell(group: Group, mixed: jax.Array) -> sequence.Cell:
                 ]
                 total = sum(share[:, k] for k in columns.values()) * sources
                 mixture = total + jax.nn.sigmoid(gate) * (sum(terms) - total)
+                if offsets is not None:
+                    scalars = offsets[jnp.array(rows)].astype(h.dtype)
+                    mixture = mixture + scalars[:, None, None]
                 new, stats = _normalise(jnp.sum(mixture, 0), stats, statistics)
                 states.append(new)
             return sum(states[i] for i in group.concat) / len(group.concat), stats
@@ -203,9 +208,10 @@ def recurrent(
                 f"batch statistics need at least 2 columns of text, got {columns}: "
                 "use a larger batch or statistics='running'"
             )
-        mixed = mixtures.effective_weights(mixture, space, cells)[group.name][0]
+        mixed = mixtures.resolve(mixture, space, cells)
+        offsets = None if mixed.offsets is None else mixed.offsets[group.name][0]
         return sequence.unroll(
-            _cell(group, mixed),
+            _cell(group, mixed.weights[group.name][0], offsets),
             weights,
             model_state,
             inputs,

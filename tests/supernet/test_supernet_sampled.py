@@ -400,3 +400,40 @@ def test_remat_changes_no_value():
         results.append(jax.jit(jax.value_and_grad(loss, has_aux=True))(weights))
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         assert_close(a, b, 1e-4, floor=1.0)
+
+
+def test_offsets_in_linen_and_recurrent_supernets():
+    from flax import linen as nn
+
+    from jnas.supernet import Mixed, from_linen
+
+    act = Mixed("act", {"relu": nn.relu, "zero": jnp.zeros_like})
+    net = from_linen(act, jnp.zeros((1, 3)))
+    variables = net.init(jax.random.key(0), jnp.zeros((1, 3)))
+    x = jnp.array([[-1.0, 0.0, 2.0]])
+    mixture = Mixture(
+        {"act": jnp.array([[1.0, 0.0]])}, offsets={"act": jnp.array([0.5])}
+    )
+    y, _ = net.apply(*variables, mixture, x, train=True)
+    assert y.tolist() == [[0.5, 0.5, 2.5]]
+
+    net = jnas.supernet.recurrent(jnas.spaces.darts_rnn(), vocab_size=5, width=4)
+    tokens = {"tokens": jnp.asarray(np.random.default_rng(0).integers(0, 5, (3, 4)))}
+    weights, state = net.init(jax.random.key(0), tokens)
+    rows = jnas.mixture.uniform(net.space)
+
+    def loss(offset, edge):
+        offsets = {"recurrent": jnp.zeros(36).at[edge].set(offset)}
+        mixture = rows._replace(offsets=offsets)
+        # By given statistics, or the normalisation would take a constant away.
+        outputs, _ = net.apply(
+            weights, state, mixture, tokens, train=False, statistics="running"
+        )
+        return jnp.sum(jax.tree.leaves(outputs)[0] ** 2)
+
+    plain = net.apply(weights, state, rows, tokens, train=False, statistics="running")
+    value = float(jnp.sum(jax.tree.leaves(plain[0])[0] ** 2))
+    run = jax.jit(loss)
+    np.testing.assert_allclose(run(0.0, 3), value, rtol=1e-5)
+    assert abs(float(run(0.5, 3)) - value) > 1e-4 * value
+    assert float(run(0.5, 3)) != float(run(0.5, 20))
