@@ -2,6 +2,7 @@
 
 from jnas.run.evaluating import evaluate
 from jnas.run.loop import EpochInfo, LoopResult, loop
+from jnas.run.phases import Phases
 from jnas.run.retraining import RetrainResult, retrain
 from jnas.run.retraining_protocol import ProtocolResult, retrain_protocol
 from jnas.run.searching import SearchResult, search
@@ -13,6 +14,7 @@ __all__ = [
     "Exported",
     "Interrupted",
     "LoopResult",
+    "Phases",
     "ProtocolResult",
     "RetrainResult",
     "SearchResult",

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jnas.errors import JnasError
-from jnas.run import metrics, nonfinite, program
+from jnas.run import metrics, nonfinite, phases, program
 from jnas.run.checkpoint import Checkpoints, Saved
 from jnas.run.feeding import Feeding
 from jnas.run.progress import Progress
@@ -62,7 +62,7 @@ class Engine:
 
     def __init__(
         self,
-        step_fn: Callable[..., Any],
+        step_fn: Callable[..., Any] | phases.Phases,
         init_fn: Callable[..., Any],
         feed: Any,
         *,
@@ -79,9 +79,9 @@ class Engine:
         images_per_step: int = 0,
         on_nan: str = "stop",
     ):
-        if on_nan == "skip":
-            step_fn = nonfinite.Skipping(step_fn, watch)
-        self._program = program.build(step_fn, chunk)
+        skip = watch if on_nan == "skip" else None
+        self._programs = phases.Programs(step_fn, chunk, skip=skip)
+        chunk = self._programs.chunk
         self._on_nan = on_nan
         self._init = program.initializer(init_fn)
         self._feeding = Feeding(feed, seed=seed, chunk=chunk)
@@ -105,9 +105,8 @@ class Engine:
         self._checkpoints: Checkpoints | None = None
         self._workdir: Path | None = None
         self._saved: int | None = None  # the step of the last checkpoint
-        self._pending: tuple[int, jax.Array] | None = None
-        self._names: tuple[str, ...] = ()
-        self._sums: dict[str, jax.Array] = {}
+        self._pending: tuple[int, str, jax.Array] | None = None
+        self._sums: dict[str, dict[str, jax.Array]] = {}  # of each kind of step
         self.state: Any = None
         self.step = 0
         self.stopped = False
@@ -156,6 +155,7 @@ class Engine:
             "chunk": self._chunk,
             "state": fingerprint(self._template),
             "feed": self._feeding.description(),
+            **self._programs.description(),
         }
         match_config(workdir, description)
         self._checkpoints, self._workdir = checkpoints, workdir
@@ -189,7 +189,8 @@ class Engine:
             self.state, self.step, self._sums = self._init(self._init_key), 0, {}
             self._spent, self._saved = 0.0, None
         else:
-            self.state, self.step, self._sums = saved.state, saved.step, saved.sums
+            self.state, self.step = saved.state, saved.step
+            self._sums = phases.unflat(saved.sums)
             self._spent, self.stopped = saved.extra["seconds"], saved.extra["stopped"]
             self._saved = saved.step
         path = None if self._workdir is None else self._workdir / "metrics.jsonl"
@@ -247,8 +248,8 @@ class Engine:
             str(error).partition(";")[0],
             self.step,
         )
-        if not self._sums:
-            self._sums = self._program.zeros(self._names)
+        if self.step % self._steps_per_epoch == 0:
+            self._sums = self._programs.zeros(self._kinds())
         self._progress.chunk(self.step, {}, None)
         self._restart_clock()
 
@@ -256,26 +257,38 @@ class Engine:
         if self._checkpoints is not None:
             self._checkpoints.clear()
         fed = self._feeding.look(self.step)
-        self._names = self._program.names(self.state, fed, self._data_key)
+        first = self.step - self.step % self._steps_per_epoch
+        kinds = self._programs.kinds(first, self._epochs * self._steps_per_epoch)
+        self._programs.look(kinds, self.state, fed, self._data_key)
         reserved = {"epoch", "step", "seconds", "images_per_second"}
-        taken = sorted(reserved & {*self._names})
+        names = {name for own in self._programs.names.values() for name in own}
+        taken = sorted(reserved & names)
         if taken:
             raise JnasError(
                 f"the info of a step must not be named {taken[0]!r}, which a row has "
                 "already: rename it"
             )
+        zeros = self._programs.zeros(self._kinds())
+        before, now = {*phases.flat(self._sums)}, {*phases.flat(zeros)}
         if self.step % self._steps_per_epoch == 0:
-            self._sums = self._program.zeros(self._names)
-        elif tuple(sorted(self._sums)) != self._names:
-            differing = sorted({*self._sums} ^ {*self._names})
+            self._sums = zeros
+        elif before == now:
+            self._sums = {**zeros, **self._sums}
+        else:
+            differing = sorted(before ^ now)
             raise JnasError(
                 f"the metrics must be those of the epoch that was begun at step "
                 f"{self.step}, got others ({', '.join(differing)}): use the step_fn "
                 "of before or another workdir"
             )
         self._saved_at = time.monotonic()
-        self._compiled = False
+        self._compiled: set[str] = set()
         self._restart_clock()
+
+    def _kinds(self) -> tuple[str, ...]:
+        """The kinds of step that the epoch under way has."""
+        first = self.step - self.step % self._steps_per_epoch
+        return self._programs.kinds(first, first + self._steps_per_epoch)
 
     def _restart_clock(self) -> None:
         self._epoch_start = time.perf_counter()
@@ -285,14 +298,14 @@ class Engine:
         """Dispatches a chunk, then looks at the metrics of the one before."""
         step0 = jax.device_put(np.int32(self.step))
         fed = self._feeding.take(self.step)
-        self.state, self._sums, infos = self._program.dispatch(
-            self.state, self._sums, fed, self._data_key, step0
+        self.state, self._sums, kind, infos = self._programs.dispatch(
+            self.state, self._sums, fed, self._data_key, self.step, step0
         )
-        before, self._pending = self._pending, (self.step, infos)
+        before, self._pending = self._pending, (self.step, kind, infos)
         self.step += self._chunk
-        if not self._compiled:
+        if kind not in self._compiled:
             jax.block_until_ready(infos)
-            self._compiled = True
+            self._compiled.add(kind)
             now = time.perf_counter()
             _log.info("compiled and ran a chunk in %.1f s", now - self._rate_start)
             if self.step % self._steps_per_epoch:
@@ -306,15 +319,15 @@ class Engine:
             before, self._pending = self._pending, None
             self._look(*before)
 
-    def _look(self, step0: int, infos: jax.Array) -> None:
-        values = jax.device_get(infos)
+    def _look(self, step0: int, kind: str, infos: jax.Array) -> None:
+        values, names = jax.device_get(infos), self._programs.names[kind]
         for name in self._watch:
-            if name in self._names:
-                column = values[:, self._names.index(name)]
+            if name in names:
+                column = values[:, names.index(name)]
                 bad = np.flatnonzero(~np.isfinite(column))
                 if bad.size:
                     self._give_up(name, column[bad[0]], step0 + int(bad[0]) + 1)
-        means = dict(zip(self._names, values.mean(0).tolist(), strict=True))
+        means = dict(zip(names, values.mean(0).tolist(), strict=True))
         self._progress.chunk(step0 + len(values), means, self._rate())
 
     def _give_up(self, name: str, value: float, step: int) -> None:
@@ -331,7 +344,10 @@ class Engine:
         seconds = time.perf_counter() - self._rate_start
         if not self._images_per_step or not steps or not seconds:
             return None
-        return self._images_per_step * steps / seconds
+        first = self._rate_step
+        whole = self._programs.phases.number(phases.BOTH, first, self.step)
+        # Of its two batches a step of the weights alone uses one.
+        return self._images_per_step * (whole + steps) / 2 / seconds
 
     def _end_epoch(self) -> None:
         self._settle()
@@ -342,13 +358,14 @@ class Engine:
         rate = self._rate()
         if rate is not None:
             row["images_per_second"] = rate
-        count = np.float32(self._steps_per_epoch)
-        skipped = sums.get(nonfinite.SKIPPED, np.float32(0))
-        if skipped == count:
+        number = self._programs.phases.number
+        first = self.step - self._steps_per_epoch
+        values = phases.means(
+            sums, {kind: number(kind, first, self.step) for kind in sums}
+        )
+        if values.get(nonfinite.SKIPPED) == 1.0:
             self._give_up("every loss of the epoch", math.nan, self.step)
-        for name in self._names:
-            left = count if name == nonfinite.SKIPPED else count - skipped
-            row[name] = float(sums[name] / left)
+        row |= values
         if self._epoch_metrics is not None:
             more = self._epoch_metrics(self.state)
             clash = sorted(row.keys() & more.keys())
@@ -372,7 +389,8 @@ class Engine:
         if self._between_epochs is not None:
             self.state, stop = self._between_epochs(self.state, epoch)
             self.stopped = self.stopped or stop
-        self._sums = self._program.zeros(self._names)
+        kinds = self._programs.names if self.complete else self._kinds()
+        self._sums = self._programs.zeros(kinds)
         self._spent = 0.0
         self._restart_clock()
         if epoch % self._save_every_epochs == 0 or self.complete or self._due():
@@ -393,7 +411,7 @@ class Engine:
         self._checkpoints.save(
             self.step,
             self.state,
-            self._sums,
+            phases.flat(self._sums),
             seconds=spent,
             stopped=self.stopped,
             rollbacks=self._rollbacks,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jnas.errors import JnasError, unknown_name
-from jnas.run import engine, nonfinite, program, signals
+from jnas.run import engine, nonfinite, phases, program, signals
 from jnas.run.engine import EpochInfo
 from jnas.run.progress import Progress
 from jnas.run.workdir import claim
@@ -42,7 +42,7 @@ class LoopResult(NamedTuple):
 
 
 def loop(
-    step_fn: Callable[..., Any],
+    step_fn: Callable[..., Any] | phases.Phases,
     init_fn: Callable[..., Any],
     feed: Any,
     *,
@@ -69,6 +69,8 @@ def loop(
     Args:
       step_fn: ``(state, train_batch, val_batch) -> (state, info)``, pure and not
         jitted; `info` is a tree of scalars, named as in `jnas.run.metrics.flatten`.
+        Or `jnas.run.Phases`: steps of two kinds. The row of an epoch has the metrics
+        that its steps have, each as the mean over the steps that have it.
       init_fn: ``(key) -> state``; any pytree of arrays and typed keys.
       feed: a pytree that is called as ``feed(key, step) -> (train_batch,
         val_batch)``, an argument of the compiled program and no constant in it; or a
@@ -82,7 +84,8 @@ def loop(
       config: what describes the run further, of JSON's types; a later start in the
         same folder must give the same.
       chunk: steps a dispatch, a divisor of `steps_per_epoch`; None: 1 on the CPU, the
-        largest divisor up to 50 elsewhere.
+        largest divisor up to 50 elsewhere. With `Phases` less, so that all steps of
+        a dispatch are of one kind.
       label: the name of the run in what is shown.
       epoch_metrics: ``(state) -> dict`` of numbers and strings to add to the row of
         an epoch; called on the host.
@@ -98,7 +101,8 @@ def loop(
       progress: whether to show how it goes, on standard error.
       images_per_step: for the images per second, in the rows if it is positive; the
         first dispatch, which compiles, is left out of that (not of ``seconds``),
-        unless it is the whole epoch.
+        unless it is the whole epoch. Of `Phases`, those of a whole step; a step of
+        the weights alone uses half of them.
       on_nan: what to do when a watched metric is not finite: "stop" with an error;
         "skip" such steps, whose share is then the metric ``steps_skipped``; or
         "rollback" to the last checkpoint and on with the data in another order, at

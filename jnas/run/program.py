@@ -164,7 +164,7 @@ def _build(step_fn: Callable[..., Any], length: int) -> Program:
 
 
 # few, for each entry keeps its step function, and what that closes over, alive
-_build_cached = functools.lru_cache(maxsize=4)(_build)
+_build_cached = functools.lru_cache(maxsize=8)(_build)
 _init_cached = functools.lru_cache(maxsize=4)(_init)
 
 

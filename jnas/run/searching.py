@@ -20,6 +20,7 @@ from jnas.errors import JnasError
 from jnas.regularizers import base as regularizers
 from jnas.run import material, metrics
 from jnas.run.loop import EpochInfo, loop
+from jnas.run.phases import Phases
 from jnas.spaces import Genotype, Space
 
 __all__ = ["SearchResult", "search"]
@@ -124,12 +125,10 @@ pass epochs=2 to the preset
     )
     _check_plan(search.config, epochs=epochs, steps_per_epoch=feed.steps_per_epoch)
 
+    step = search.step
     if (search.arch_from, search.arch_every) != (0, 1):
-        raise JnasError(
-            f"run.search updates the architecture at every step, but this search was "
-            f"composed with arch_from={search.arch_from}, arch_every="
-            f"{search.arch_every}: drive its step and weights_only yourself"
-        )
+        plan = search.arch_from, search.arch_every
+        step = Phases(search.step, search.weights_only, *plan)
     # What compares candidates on data would take too long after every epoch: there the
     # rows show the strongest ones.
     cheap = select.argmax() if search.selector.needs_evaluation else search.selector
@@ -151,7 +150,7 @@ pass epochs=2 to the preset
         }
 
     result = loop(
-        search.step,
+        step,
         functools.partial(search.init, inputs=example),
         feed,
         epochs=epochs,
