@@ -61,7 +61,9 @@ def zero_one(strength: float = 10.0, kind: str = "l2") -> base.Regularizer:
         total, count = 0.0, 0
         for name, mask in state.items():
             distance = mixture.weights[name] - 0.5
-            size = jnp.square(distance) if kind == "l2" else jnp.abs(distance)
+            # The sign: of PyTorch's absolute value the gradient at 0 is 0, of JAX' 1.
+            factor = distance if kind == "l2" else jnp.sign(distance)
+            size = distance * factor
             mask = jnp.broadcast_to(mask, size.shape)
             total += jnp.sum(jnp.where(mask, size, 0.0))
             count += jnp.sum(mask)

@@ -104,8 +104,11 @@ def binary_gates(
             gates, place = _gates(gate_key, logits)
             k = jnp.take_along_axis(active, place[:, None], axis=-1)
             single = idle(name, k[:, 0]) | (jnp.min(logits, axis=-1) < base.NEVER / 2)
-            # Both gates in one place: their sum is 1, and its gradient 0.
+            # Both gates in one place: their sum is 1, and its gradient 0 (by rounding
+            # nearly, so it is cut).
             active = jnp.where(single[:, None], k, active)
+            held = jax.lax.stop_gradient(gates)
+            gates = jnp.where(single[:, None], held, gates)
             places = jax.nn.one_hot(active, alpha.shape[-1], dtype=alpha.dtype)
             return jnp.sum(places * gates[..., None], axis=-2), active
 
