@@ -13,36 +13,10 @@ from jnas import bilevel, optimizers, regularizers, relax, search, select, super
 from jnas.errors import JnasError, unknown_name
 from jnas.presets_recurrent import darts_rnn
 from jnas.presets_sampled import gdas
+from jnas.presets_shared import check_rates, scaled_arch_rate
 from jnas.spaces import Space
 
 __all__ = ["darts", "darts_rnn", "gdas", "get", "names"]
-
-# The published arch learning rate belongs to this many steps: 50 epochs of 25,000
-# images in batches of 64 (Liu et al., ICLR 2019, appendix A.1.1).
-_PUBLISHED_STEPS = 50 * 391
-_PUBLISHED_ARCH_RATE = 3e-4
-_MAX_ARCH_RATE = 0.02
-
-
-def scaled_arch_rate(steps: int) -> float:
-    """The arch learning rate for a search of ``steps`` steps.
-
-    Adam moves alpha by about its learning rate a step, so a short search at the
-    published 3e-4 ends where it began. The rate is scaled so that steps x rate stays
-    what it was in the paper, at most 0.02.
-
-    Args:
-      steps: arch steps of the whole search.
-
-    Returns:
-      The learning rate, 3e-4 at the published 19,550 steps or more.
-
-    Example:
-      >>> scaled_arch_rate(19550), scaled_arch_rate(100)
-      (0.0003, 0.02)
-    """
-    scaled = _PUBLISHED_ARCH_RATE * _PUBLISHED_STEPS / max(steps, 1)
-    return min(_MAX_ARCH_RATE, max(_PUBLISHED_ARCH_RATE, scaled))
 
 
 def darts(
@@ -114,12 +88,7 @@ def darts(
     """
     if order not in (1, 2):
         raise JnasError(f"order must be 1 or 2, got {order!r}")
-    for name, value in (
-        ("learning_rate", learning_rate),
-        ("arch_learning_rate", arch_learning_rate),
-    ):
-        if value is not None and not value > 0:
-            raise JnasError(f"{name} must be positive, got {value!r}")
+    check_rates(learning_rate, arch_learning_rate)
     net = supernet.build(
         space,
         channels=channels,

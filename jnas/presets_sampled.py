@@ -5,14 +5,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from jnas import bilevel, optimizers, regularizers, relax, search, select, supernet
-from jnas.errors import JnasError
+from jnas.presets_shared import check_rates, scaled_arch_rate
 from jnas.spaces import Space
 
 __all__ = ["gdas"]
 
 _PUBLISHED_STEPS = 250 * 391
-_PUBLISHED_ARCH_RATE = 3e-4
-_MAX_ARCH_RATE = 0.02
 
 
 def gdas(
@@ -80,12 +78,7 @@ def gdas(
       Dong, Yang, Searching for a Robust Neural Architecture in Four GPU Hours, CVPR
       2019, https://arxiv.org/abs/1910.04465
     """
-    for name, value in (
-        ("learning_rate", learning_rate),
-        ("arch_learning_rate", arch_learning_rate),
-    ):
-        if value is not None and not value > 0:
-            raise JnasError(f"{name} must be positive, got {value!r}")
+    check_rates(learning_rate, arch_learning_rate)
     net = supernet.build(
         space,
         channels=channels,
@@ -97,9 +90,9 @@ def gdas(
     if gradient is None:
         gradient = "selected" if "reduce" in space.names else "all"
     if arch_learning_rate is None:
-        steps = max(epochs * steps_per_epoch, 1)
-        scaled = _PUBLISHED_ARCH_RATE * _PUBLISHED_STEPS / steps
-        arch_learning_rate = min(_MAX_ARCH_RATE, max(_PUBLISHED_ARCH_RATE, scaled))
+        arch_learning_rate = scaled_arch_rate(
+            epochs * steps_per_epoch, _PUBLISHED_STEPS
+        )
     schedule = optimizers.cosine(
         learning_rate,
         min(0.001, learning_rate),

@@ -22,6 +22,7 @@ import optax
 from jnas import bilevel, mixture, numerics, optimizers, regularizers, relax, select
 from jnas.errors import JnasError
 from jnas.mixture import Mixture
+from jnas.select.picking import SKIPS
 from jnas.spaces import Genotype
 from jnas.supernet import base
 
@@ -40,8 +41,6 @@ __all__ = [
 
 ORDERS = ("arch_first", "weights_first", "joint")
 INACTIVE = ("freeze", "decay")
-# Operations that pass their input on; a collapsed search selects little else.
-SKIPS = ("skip_connect", "skip", "identity")
 
 
 class SearchState(NamedTuple):
@@ -434,7 +433,7 @@ def differentiable(
             state.regularizer_state, grads, supernet=supernet, step=state.step
         )
         if mixed.active is not None and inactive == "freeze":
-            trainable = _both(
+            trainable = regularizers.base.both(
                 trainable, supernet.op_mask(_active(supernet, mixed.active))
             )
         updates, opt_state = weight_tx.update(
@@ -489,12 +488,6 @@ def differentiable(
         return weight_step(state, train_batch)
 
     def derive(state, *, evaluate=None, key=None):
-        if selector.needs_evaluation and evaluate is None:
-            raise JnasError(
-                "this search's selector compares candidates on validation data: call "
-                "derive(state, evaluate=...) with a function of a mixture that returns "
-                "{'loss': ..., 'accuracy': ...}"
-            )
         return selector.select(
             state.arch,
             probabilities(state.arch),
@@ -594,13 +587,6 @@ def _active(
             mask, (supernet.cells[group.name], *mask.shape)
         )
     return masks
-
-
-def _both(first: Any, second: Any) -> Any:
-    """The product of two masks like the weights; the first may be None."""
-    if first is None:
-        return second
-    return jax.tree.map(lambda a, b: a * b, first, second)
 
 
 def _remember(state: SearchState, step: jax.Array, every: int) -> Any:

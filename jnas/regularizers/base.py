@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["Action", "Regularizer", "chain", "identity"]
+__all__ = ["Action", "Regularizer", "both", "chain", "identity"]
 
 
 class Action(NamedTuple):
@@ -87,6 +87,27 @@ def identity() -> Regularizer:
     return Regularizer()
 
 
+def both(first: Any, second: Any) -> Any:
+    """What two masks like the weights let through.
+
+    Args:
+      first: a mask tree, or None for everything.
+      second: likewise.
+
+    Returns:
+      Their product; None if both are.
+
+    Example:
+      >>> both(None, {"w": 0.0}), both({"w": 0.5}, {"w": 1.0}), both(None, None)
+      ({'w': 0.0}, {'w': 0.5}, None)
+    """
+    if first is None or second is None:
+        return second if first is None else first
+    import jax
+
+    return jax.tree.map(lambda a, b: a * b, first, second)
+
+
 def chain(*parts: Regularizer) -> Regularizer:
     """Composes regularizers in the given order.
 
@@ -128,18 +149,11 @@ def chain(*parts: Regularizer) -> Regularizer:
         return sum(values, 0.0)
 
     def gradients(state, weight_grads, **context):
-        import jax
-
         new, trainable = [], None
         for part, own in zip(parts, state, strict=True):
             own, weight_grads, mask = part.gradients(own, weight_grads, **context)
             new.append(own)
-            if mask is not None:
-                trainable = (
-                    mask
-                    if trainable is None
-                    else jax.tree.map(lambda a, b: a * b, trainable, mask)
-                )
+            trainable = both(trainable, mask)
         return tuple(new), weight_grads, trainable
 
     def epoch_end(state, **context):

@@ -24,8 +24,10 @@ __all__ = [
     "keep_updated",
     "log_probabilities",
     "normal_logits",
+    "over_logits",
     "path_mixture",
     "probabilities",
+    "softmax_mixture",
     "temperature_at",
 ]
 
@@ -157,6 +159,73 @@ def normal_logits(
         + scale * jax.random.normal(k, (group.num_edges, group.num_operations))
         for k, group in zip(keys, space.groups, strict=True)
     }
+
+
+def softmax_mixture(
+    arch: dict[str, jax.Array], space: Space | None, temperature: float = 1.0
+) -> Mixture:
+    """The softmax of each edge's logits, over what it can choose.
+
+    Args:
+      arch: ``{group: [E, O]}``.
+      space: the space, or None if every edge can choose everything.
+      temperature: what the logits are divided by.
+
+    Returns:
+      The mixture.
+
+    Example:
+      >>> softmax_mixture({"a": jnp.zeros((1, 2))}, None).weights["a"].tolist()
+      [[0.5, 0.5]]
+    """
+    return Mixture(
+        {
+            name: probabilities(logits / temperature, allowed(space, name))
+            for name, logits in arch.items()
+        }
+    )
+
+
+def over_logits(
+    sample: Callable[..., Mixture],
+    init_scale: float,
+    init_mean: float = 0.0,
+    *,
+    temperature: float = 1.0,
+    check: Callable[[Space], None] | None = None,
+    after_update: Callable[[Any, Any, Mixture], Any] = keep_updated,
+) -> Relaxation:
+    """A relaxation of logits whose deterministic view is their softmax.
+
+    Args:
+      sample: of the relaxation.
+      init_scale: standard deviation of the initial logits.
+      init_mean: their mean.
+      temperature: of the deterministic view.
+      check: raises for a space that it is not for.
+      after_update: of the relaxation.
+
+    Returns:
+      The relaxation; arch is ``{group: [E, O]}``.
+
+    Example:
+      >>> import jnas
+      >>> space = jnas.spaces.nasbench201()
+      >>> relaxation = over_logits(lambda arch, **context: None, 1e-3)
+      >>> relaxation.init(jax.random.key(0), space)["cell"].shape
+      (6, 5)
+    """
+
+    def init(key: jax.Array, space: Space):
+        if check is not None:
+            check(space)
+        return normal_logits(key, space, init_scale, init_mean)
+
+    def view(arch, *, space=None, **context):
+        del context
+        return softmax_mixture(arch, space, temperature)
+
+    return Relaxation(init, sample, view, after_update)
 
 
 def check_scale(init_scale: float) -> None:

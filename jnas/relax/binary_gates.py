@@ -62,23 +62,13 @@ def binary_gates(
         raise JnasError(f"paths must be 2, or None for all, got {paths!r}")
     base.check_scale(init_scale)
 
-    def init(key: jax.Array, space: Space):
+    def check(space: Space):
         for group in space.groups:
             if group.num_operations < 2 and paths == 2:
                 raise JnasError(
                     f"group {group.name!r} has one operation, two paths need two: use "
                     "paths=None"
                 )
-        return base.normal_logits(key, space, init_scale)
-
-    def probabilities(arch, *, space=None, **context):
-        del context
-        return Mixture(
-            {
-                g: base.probabilities(alpha, base.allowed(space, g))
-                for g, alpha in arch.items()
-            }
-        )
 
     def sample(arch, *, key, step=None, phase="arch", space=None, **context):
         del step, context
@@ -140,7 +130,7 @@ def binary_gates(
             shifted[name] = jnp.where(chosen, new + (before - after)[:, None], old)
         return shifted
 
-    return base.Relaxation(init, sample, probabilities, after_update)
+    return base.over_logits(sample, init_scale, check=check, after_update=after_update)
 
 
 def _gates(key, logits):

@@ -20,7 +20,6 @@ from jax.scipy import special
 
 from jnas.mixture import Mixture
 from jnas.relax import base
-from jnas.spaces import Space
 
 __all__ = ["FLOOR", "concentration", "dirichlet"]
 
@@ -74,18 +73,6 @@ def dirichlet(init_scale: float = 1e-3) -> base.Relaxation:
     """
     base.check_scale(init_scale)
 
-    def init(key: jax.Array, space: Space):
-        return base.normal_logits(key, space, init_scale)
-
-    def probabilities(arch, *, space=None, **context):
-        del context
-        return Mixture(
-            {
-                g: base.probabilities(alpha, base.allowed(space, g))
-                for g, alpha in arch.items()
-            }
-        )
-
     def sample(arch, *, key, step=None, phase=None, space=None, **context):
         del step, phase, context
 
@@ -95,7 +82,7 @@ def dirichlet(init_scale: float = 1e-3) -> base.Relaxation:
 
         return Mixture(base.by_group(draw, key, arch))
 
-    return base.Relaxation(init, sample, probabilities)
+    return base.over_logits(sample, init_scale)
 
 
 def _log_gamma(key, beta):

@@ -11,9 +11,7 @@ This is one term: h_k = 1 + log p_k - sg(log p_k), whose derivative by alpha is 
 import jax
 import jax.numpy as jnp
 
-from jnas.mixture import Mixture
 from jnas.relax import base
-from jnas.spaces import Space
 
 __all__ = ["dsnas"]
 
@@ -45,18 +43,6 @@ def dsnas(init_scale: float = 1e-3) -> base.Relaxation:
     """
     base.check_scale(init_scale)
 
-    def init(key: jax.Array, space: Space):
-        return base.normal_logits(key, space, init_scale)
-
-    def probabilities(arch, *, space=None, **context):
-        del context
-        return Mixture(
-            {
-                g: base.probabilities(alpha, base.allowed(space, g))
-                for g, alpha in arch.items()
-            }
-        )
-
     def sample(arch, *, key, step=None, phase=None, space=None, **context):
         del step, phase, context
 
@@ -70,4 +56,4 @@ def dsnas(init_scale: float = 1e-3) -> base.Relaxation:
 
         return base.path_mixture(base.by_group(draw, key, arch))
 
-    return base.Relaxation(init, sample, probabilities)
+    return base.over_logits(sample, init_scale)

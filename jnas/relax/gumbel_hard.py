@@ -20,9 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jnas.errors import JnasError
-from jnas.mixture import Mixture
 from jnas.relax import base
-from jnas.spaces import Space
 
 __all__ = ["gumbel_hard", "straight_through"]
 
@@ -93,18 +91,6 @@ def gumbel_hard(
     if gradient not in GRADIENTS:
         raise JnasError(f"gradient must be 'all' or 'selected', got {gradient!r}")
 
-    def init(key: jax.Array, space: Space):
-        return base.normal_logits(key, space, init_scale)
-
-    def probabilities(arch, *, space=None, **context):
-        del context
-        return Mixture(
-            {
-                g: base.probabilities(alpha, base.allowed(space, g))
-                for g, alpha in arch.items()
-            }
-        )
-
     def sample(arch, *, key, step=0, phase=None, space=None, **context):
         del phase, context
         tau = base.temperature_at(temperature, step)
@@ -123,7 +109,7 @@ def gumbel_hard(
             {g: (h, k[:, None]) for g, (h, k) in drawn.items()}, offsets=offsets
         )
 
-    return base.Relaxation(init, sample, probabilities)
+    return base.over_logits(sample, init_scale)
 
 
 def _others(h, k):

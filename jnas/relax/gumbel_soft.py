@@ -7,11 +7,8 @@ two differ in their schedules of the temperature alone (`linear_temperature`,
 `exponential_temperature`).
 """
 
-import jax
-
 from jnas.mixture import Mixture
 from jnas.relax import base
-from jnas.spaces import Space
 
 __all__ = ["concrete", "gumbel_soft"]
 
@@ -36,7 +33,7 @@ def gumbel_soft(
       JnasError: an argument is out of range.
 
     Example:
-      >>> import jnas
+      >>> import jax, jnas
       >>> space = jnas.spaces.nasbench201()
       >>> relaxation = gumbel_soft(temperature=0.5)
       >>> arch = relaxation.init(jax.random.key(0), space)
@@ -53,18 +50,6 @@ def gumbel_soft(
     base.check_temperature(temperature, schedule=True)
     base.check_scale(init_scale)
 
-    def init(key: jax.Array, space: Space):
-        return base.normal_logits(key, space, init_scale, init_mean)
-
-    def probabilities(arch, *, space=None, **context):
-        del context
-        return Mixture(
-            {
-                g: base.probabilities(alpha, base.allowed(space, g))
-                for g, alpha in arch.items()
-            }
-        )
-
     def sample(arch, *, key, step=0, phase=None, space=None, **context):
         del phase, context
         tau = base.temperature_at(temperature, step)
@@ -75,7 +60,7 @@ def gumbel_soft(
 
         return Mixture(base.by_group(draw, key, arch))
 
-    return base.Relaxation(init, sample, probabilities)
+    return base.over_logits(sample, init_scale, init_mean)
 
 
 def concrete(temperature: base.Temperature = 1.0) -> base.Relaxation:
@@ -91,7 +76,7 @@ def concrete(temperature: base.Temperature = 1.0) -> base.Relaxation:
       JnasError: the temperature is not positive.
 
     Example:
-      >>> import jnas
+      >>> import jax, jnas
       >>> arch = concrete().init(jax.random.key(0), jnas.spaces.nasbench201())
       >>> round(float(arch["cell"].mean()), 2)
       1.0

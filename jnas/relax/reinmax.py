@@ -16,7 +16,6 @@ import jax.numpy as jnp
 
 from jnas.mixture import Mixture
 from jnas.relax import base
-from jnas.spaces import Space
 
 __all__ = ["reinmax"]
 
@@ -50,18 +49,6 @@ def reinmax(temperature: float = 1.0, init_scale: float = 1e-3) -> base.Relaxati
     base.check_temperature(temperature)
     base.check_scale(init_scale)
 
-    def init(key: jax.Array, space: Space):
-        return base.normal_logits(key, space, init_scale)
-
-    def probabilities(arch, *, space=None, **context):
-        del context
-        return Mixture(
-            {
-                g: base.probabilities(alpha, base.allowed(space, g))
-                for g, alpha in arch.items()
-            }
-        )
-
     def sample(arch, *, key, step=None, phase=None, space=None, **context):
         del step, context
 
@@ -83,4 +70,4 @@ def reinmax(temperature: float = 1.0, init_scale: float = 1e-3) -> base.Relaxati
             return base.path_mixture(drawn)
         return Mixture({name: weights for name, (weights, _) in drawn.items()})
 
-    return base.Relaxation(init, sample, probabilities)
+    return base.over_logits(sample, init_scale)

@@ -4,11 +4,7 @@ Deviations: none. Every candidate takes part in the softmax, "none" too, althoug
 never be selected.
 """
 
-import jax
-
-from jnas.mixture import Mixture
 from jnas.relax import base
-from jnas.spaces import Space
 
 __all__ = ["softmax"]
 
@@ -27,7 +23,7 @@ def softmax(temperature: float = 1.0, init_scale: float = 1e-3) -> base.Relaxati
       JnasError: an argument is out of range.
 
     Example:
-      >>> import jnas
+      >>> import jax, jnas
       >>> relaxation = softmax()
       >>> arch = relaxation.init(jax.random.key(0), jnas.spaces.nasbench201())
       >>> relaxation.probabilities(arch).weights["cell"].shape
@@ -40,20 +36,8 @@ def softmax(temperature: float = 1.0, init_scale: float = 1e-3) -> base.Relaxati
     base.check_temperature(temperature)
     base.check_scale(init_scale)
 
-    def init(key: jax.Array, space: Space):
-        return base.normal_logits(key, space, init_scale)
-
-    def probabilities(arch, *, space=None, **context):
-        del context
-        return Mixture(
-            {
-                g: base.probabilities(alpha / temperature, base.allowed(space, g))
-                for g, alpha in arch.items()
-            }
-        )
-
     def sample(arch, *, key=None, step=None, phase=None, space=None, **context):
         del key, step, phase, context
-        return probabilities(arch, space=space)
+        return base.softmax_mixture(arch, space, temperature)
 
-    return base.Relaxation(init, sample, probabilities)
+    return base.over_logits(sample, init_scale, temperature=temperature)

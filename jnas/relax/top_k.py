@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from jnas.errors import JnasError
-from jnas.mixture import Mixture
 from jnas.relax import base
 from jnas.spaces import Space
 
@@ -50,28 +49,18 @@ def top_k(
     base.check_temperature(temperature)
     base.check_scale(init_scale)
 
-    def init(key: jax.Array, space: Space):
+    def check(space: Space):
         for group in space.groups:
             if k > group.num_operations:
                 raise JnasError(
                     f"k must be at most {group.num_operations}, the operations of "
                     f"group {group.name!r}, got {k}"
                 )
-        return base.normal_logits(key, space, init_scale)
-
-    def probabilities(arch, *, space=None, **context):
-        del context
-        return Mixture(
-            {
-                g: base.probabilities(alpha / temperature, base.allowed(space, g))
-                for g, alpha in arch.items()
-            }
-        )
 
     def sample(arch, *, key=None, step=None, phase=None, space=None, **context):
         del key, step, phase, context
         chosen = {}
-        for name, p in probabilities(arch, space=space).weights.items():
+        for name, p in base.softmax_mixture(arch, space, temperature).weights.items():
             _, active = jax.lax.top_k(p, k)
             kept = p * jnp.max(jax.nn.one_hot(active, p.shape[-1], dtype=p.dtype), -2)
             if renormalise:
@@ -79,4 +68,4 @@ def top_k(
             chosen[name] = (kept, active)
         return base.path_mixture(chosen)
 
-    return base.Relaxation(init, sample, probabilities)
+    return base.over_logits(sample, init_scale, temperature=temperature, check=check)

@@ -22,7 +22,7 @@ __all__ = [
     "strengths",
 ]
 
-# Operations that pass their input on.
+# Operations that pass their input on; a collapsed search selects little else.
 SKIPS = ("skip_connect", "skip", "identity")
 
 Picks = list[tuple[int, int]]

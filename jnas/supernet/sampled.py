@@ -121,7 +121,6 @@ class Sampled:
 
     def update_statistics(self):
         """Moves the running statistics of what was computed."""
-        slots = self._active.shape[1]
         for column, stack in self._stacked.items():
             hits = (self._active == column) & ~self._again
             for name, (mean, var) in stack.stats.items():
@@ -140,22 +139,19 @@ class Sampled:
                             for row, edges in sorted(rows.items())
                         ]
                     )
-        collections = {
-            collection
-            for (_, _), found in self._found.items()
-            for changed in found.own.values()
-            for collection in changed
-        }
-        for column in self._own:
-            name = self._cell.group.operations[column]
-            for collection in collections:
-                for edge in range(self._cell.group.num_edges):
-                    for slot in range(slots):
-                        changed = self._found[edge, slot].own.get(column, {})
-                        if collection in changed:
-                            self._cell.put_variable(
-                                collection, f"{name}_{edge}", changed[collection]
-                            )
+        group = self._cell.group
+        for (edge, slot), found in self._found.items():
+            for column, changed in found.own.items():
+                name = f"{group.operations[column]}_{edge}"
+                # Another slot may have computed it before.
+                hit = self._active[edge, slot] == column
+                for collection, new in changed.items():
+                    old = self._cell.get_variable(collection, name)
+                    self._cell.put_variable(
+                        collection,
+                        name,
+                        jax.tree.map(lambda a, b, h=hit: jnp.where(h, a, b), new, old),
+                    )
 
     def _moved(self, old, hits, column, name, part, edges):
         """A running statistic after the batch, where one of the edges computed it."""

@@ -223,9 +223,11 @@ def test_registered_operations_and_their_statistics(monkeypatch):
     images = jnp.asarray(np.random.default_rng(0).normal(size=IMAGE.shape), jnp.float32)
     weights, state = net.init(jax.random.key(0), images)
     evaluate = jax.jit(functools.partial(net.apply, train=True))
-    for column in range(3):
-        rows = {"cell": jnp.eye(3)[column][None] * 0.7}
-        active = {"cell": jnp.full((1, 1), column)}
+    # In both orders: a slot that computes another candidate undoes nothing.
+    for chosen in ([0], [1], [2], [1, 2], [2, 1]):
+        column = 1 if 1 in chosen else chosen[0]
+        rows = {"cell": jnp.eye(3)[jnp.array(chosen)].sum(0)[None] * 0.7}
+        active = {"cell": jnp.array([chosen])}
         dense, new_dense = evaluate(weights, state, Mixture(rows), images)
         got, new = evaluate(weights, state, Mixture(rows, active=active), images)
         assert_close(got, dense, 1e-5)
