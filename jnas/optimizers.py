@@ -7,6 +7,7 @@ exposed through ``optax.inject_hyperparams``.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -129,15 +130,18 @@ def coupled_sgd(
     weight_decay: float = 3e-4,
     nesterov: bool = False,
     clip: float | None = 5.0,
+    decayed: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformation:
     """SGD as in the DARTS and NAS-Bench-201 code: clip, L2, momentum.
 
     Args:
       learning_rate: float or schedule.
       momentum: of the velocity, which is not dampened.
-      weight_decay: coupled L2 on every parameter.
+      weight_decay: coupled L2.
       nesterov: use Nesterov's form.
       clip: maximal global norm of the gradient, or None.
+      decayed: ``parameters -> tree of booleans``, which of them are decayed; None for
+        all.
 
     Returns:
       The transformation; ``state.hyperparams`` holds the learning rate and the weight
@@ -154,7 +158,7 @@ def coupled_sgd(
     def make(learning_rate, weight_decay):
         return optax.chain(
             optax.identity() if clip is None else clip_by_global_norm(clip),
-            optax.add_decayed_weights(weight_decay),
+            optax.add_decayed_weights(weight_decay, decayed),
             optax.sgd(learning_rate, momentum, nesterov),
         )
 

@@ -128,7 +128,7 @@ def test_collapse_is_said(toy, capsys, monkeypatch):
     # And the command prints it, for a search that derives the all-skip cell.
     skips = space.decode([1] * 6)
     selector = jnas.select.Selector(lambda arch, mixture, **context: skips)
-    monkeypatch.setattr("jnas.presets.select.argmax", lambda: selector)
+    monkeypatch.setattr("jnas.select.argmax", lambda: selector)
     arguments = ["search", "--data", toy, *SMALL, "--retrain-epochs", "0"]
     assert cli.main(arguments) == 0
     out = " ".join(capsys.readouterr().out.split())

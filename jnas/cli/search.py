@@ -49,9 +49,9 @@ class Search:
     """Width of recurrent networks (space darts_rnn)."""
     bptt: int = 35
     """Times of a window of text."""
-    order: int = 1
+    order: int | None = None
     """1, or 2: differentiate through one virtual weight step (darts, darts_rnn)."""
-    second_order: str = "exact"
+    second_order: str | None = None
     """For order 2: exact, or finite_difference as in the published results."""
     learning_rate: float | None = None
     """Of the supernet's weights (default: the method's)."""
@@ -85,6 +85,7 @@ def run(args: Search) -> None:
     from jnas import data as datasets
     from jnas import presets, spaces
     from jnas.networks import recipes
+    from jnas.run import material
     from jnas.run.workdir import claim
 
     shared.positive(args, "epochs", "batch_size", "channels", "width", "retrain_seeds")
@@ -99,6 +100,10 @@ def run(args: Search) -> None:
     _check_kinds(args, space, data)
     options, retraining = _options(args, method, space, data)
     search = method(space, **options)
+    if material.uses_all(search.config):
+        # Its epochs are those of both parts; the schedules have to know.
+        options["steps_per_epoch"] = -(-len(data.full) // args.batch_size)
+        search = method(space, **options)
     is_text = isinstance(data, datasets.TextDataset)
     data_name = Path(args.data).stem.replace(":", "-")
     default = Path("runs") / f"{args.method}-{args.space}-{data_name}-seed{args.seed}"
@@ -123,13 +128,17 @@ def _options(args: Search, method: Any, space: Any, data: Any) -> tuple[dict, di
         "epochs": args.epochs,
         "arch_learning_rate": args.arch_learning_rate,
     }
-    if "order" in inspect.signature(method).parameters:
-        options |= {"order": args.order, "second_order": args.second_order}
-    elif args.order != 1:
-        raise JnasError(
-            f"--order {args.order} is for methods that have a second order, "
-            f"{args.method} has not: leave it out, or use --method darts"
-        )
+    known = inspect.signature(method).parameters
+    for name, default in (("order", 1), ("second_order", "exact")):
+        value = getattr(args, name)
+        if name in known:
+            options |= {} if value is None else {name: value}
+        elif value not in (None, default):
+            option = "--" + name.replace("_", "-")
+            raise JnasError(
+                f"{option} {value} is for methods that have a second order, "
+                f"{args.method} has not: leave it out, or use --method darts"
+            )
     if args.learning_rate is not None:
         options["learning_rate"] = args.learning_rate
     if isinstance(data, datasets.TextDataset):
@@ -175,7 +184,7 @@ def _run(args, search, space, data, retraining, workdir, console) -> None:
     report.draw(found.genotype, workdir / "cells.png")
     _draw_history(report, found.history, workdir / "history.png")
     probabilities = search.probabilities(found.state.arch).weights
-    report.plot_arch(probabilities, space, workdir / "arch.png")
+    report.plot_arch(probabilities, search.supernet.space, workdir / "arch.png")
     write_atomically(workdir / "genotype.json", found.genotype.to_json() + "\n")
     console.print(
         f"found {found.genotype}", highlight=False, markup=False, soft_wrap=True

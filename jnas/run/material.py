@@ -15,6 +15,7 @@ __all__ = [
     "check_outputs",
     "for_retraining",
     "for_search",
+    "uses_all",
     "validation_batches",
 ]
 
@@ -43,7 +44,9 @@ def for_search(
     Args:
       data: a `Dataset`, a `StreamDataset` or a `TextDataset`.
       batch_size: of both batches.
-      config: of the search; "bptt" is the window of text.
+      config: of the search; "bptt" is the window of text. If "data" is "full", the
+        weights and the architecture learn from the same batches of both parts, and the
+        feed has no validation batch.
       stream: whether to read images batch by batch though they are in memory.
 
     Returns:
@@ -53,7 +56,25 @@ def for_search(
       JnasError: the sizes don't fit the dataset.
     """
     parts = data.train, data.validation
+    if uses_all(config):
+        parts = data.full, None
     return _material(data, *parts, batch_size, config.get("bptt"), stream)
+
+
+def uses_all(config: dict[str, Any]) -> bool:
+    """Whether a search's weights and architecture learn from the same batches.
+
+    Args:
+      config: of the search.
+
+    Returns:
+      Whether they do.
+
+    Example:
+      >>> uses_all({"data": "full"}), uses_all({})
+      (True, False)
+    """
+    return config.get("data") == "full"
 
 
 def for_retraining(

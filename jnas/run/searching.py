@@ -125,10 +125,14 @@ pass epochs=2 to the preset
     )
     _check_plan(search.config, epochs=epochs, steps_per_epoch=feed.steps_per_epoch)
 
-    step = search.step
+    whole, weights_only = search.step, search.weights_only
+    one_batch = material.uses_all(search.config)
+    if one_batch:
+        whole, weights_only = _on_one_batch(whole), _on_one_batch(weights_only)
+    step = whole
     if (search.arch_from, search.arch_every) != (0, 1):
-        plan = search.arch_from, search.arch_every
-        step = Phases(search.step, search.weights_only, *plan)
+        step = Phases(whole, weights_only, search.arch_from, search.arch_every)
+    learns = search.arch_from < epochs * feed.steps_per_epoch
     # What compares candidates on data would take too long after every epoch: there the
     # rows show the strongest ones.
     cheap = select.argmax() if search.selector.needs_evaluation else search.selector
@@ -137,6 +141,8 @@ pass epochs=2 to the preset
         # Not before: the loop has to claim the folder first.
         if workdir is not None:
             _write_space(Path(workdir) / "space.json", search.supernet.space)
+        if not learns:  # the strongest of what was never learned would mislead
+            return {}
         mixed = search.probabilities(state.arch)
         key = jax.random.fold_in(state.key, state.step)
         genotype = cheap.select(state.arch, mixed, space=search.supernet.space, key=key)
@@ -169,7 +175,7 @@ pass epochs=2 to the preset
         between_epochs=_regularizer_hook(search, data, batch_size),
         save_every_epochs=save_every_epochs,
         progress=progress,
-        images_per_step=2 * per_step,
+        images_per_step=per_step if one_batch else 2 * per_step,
         on_nan=on_nan,
     )
     genotype = search.derive(
@@ -187,6 +193,11 @@ pass epochs=2 to the preset
         result.resumed_from,
         result.stopped,
     )
+
+
+def _on_one_batch(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The step whose both halves learn from the training batch."""
+    return lambda state, train_batch, _: step(state, train_batch, train_batch)
 
 
 def _leave(folder: Path, genotype: Genotype, report: bool) -> None:

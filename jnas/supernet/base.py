@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jnas.errors import JnasError
 from jnas.spaces import Space
 
 __all__ = ["Supernet", "Task", "Variables", "classification"]
@@ -78,6 +79,9 @@ def classification(label_smoothing: float = 0.0) -> Task:
     Returns:
       The task; its metrics are ``{"accuracy"}``, a fraction.
 
+    Raises:
+      JnasError: the smoothing is not in [0, 1).
+
     Example:
       >>> task = classification()
       >>> batch = {"image": jnp.zeros((2, 1)), "label": jnp.array([0, 1])}
@@ -85,6 +89,8 @@ def classification(label_smoothing: float = 0.0) -> Task:
       >>> float(metrics["accuracy"])
       0.5
     """
+    if isinstance(label_smoothing, bool) or not 0 <= label_smoothing < 1:
+        raise JnasError(f"label_smoothing must be in [0, 1), got {label_smoothing!r}")
 
     def loss(logits, batch):
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

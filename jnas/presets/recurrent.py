@@ -7,6 +7,7 @@ import optax
 
 from jnas import bilevel, optimizers, regularizers, relax, search, select, supernet
 from jnas.errors import JnasError
+from jnas.presets import figures
 from jnas.spaces import Space
 
 __all__ = ["darts_rnn"]
@@ -14,17 +15,11 @@ __all__ = ["darts_rnn"]
 # Penn Treebank: 929,589 tokens in 256 columns and windows of 35, 50 epochs.
 _PUBLISHED_STEPS = 50 * 106
 _PUBLISHED_ARCH_RATE = 3e-3
-_MAX_ARCH_RATE = 0.05
+_MOST = 0.05
 # The authors' dropouts in their search.
 PUBLISHED_DROPOUTS = supernet.Dropouts(
     output=0.75, hidden=0.25, inputs=0.75, embedding=0.2, words=0.0
 )
-
-
-def _scaled_arch_rate(steps: int) -> float:
-    """As `jnas.presets.scaled_arch_rate`: steps x rate stays what it was."""
-    scaled = _PUBLISHED_ARCH_RATE * _PUBLISHED_STEPS / max(steps, 1)
-    return min(_MAX_ARCH_RATE, max(_PUBLISHED_ARCH_RATE, scaled))
 
 
 def darts_rnn(
@@ -55,7 +50,7 @@ def darts_rnn(
     for short searches. Training and validation text have carried states of their own.
 
     Deviation: no dropout by default, for the authors' rates
-    (``presets_recurrent.PUBLISHED_DROPOUTS``) belong to width 300 and words.
+    (``presets.recurrent.PUBLISHED_DROPOUTS``) belong to width 300 and words.
 
     In the authors' unrolled step the tied embedding keeps its old value by accident;
     that is not reproduced.
@@ -117,7 +112,9 @@ def darts_rnn(
         space, vocab_size=vocab_size, width=width, dropouts=dropouts, dtype=dtype
     )
     if arch_learning_rate is None:
-        arch_learning_rate = _scaled_arch_rate(epochs * steps_per_epoch)
+        arch_learning_rate = figures.scaled_arch_rate(
+            epochs * steps_per_epoch, _PUBLISHED_STEPS, _PUBLISHED_ARCH_RATE, _MOST
+        )
 
     def sgd(clip):
         return optax.chain(

@@ -1,0 +1,91 @@
+"""Presets: named compositions with the papers' hyper-parameters.
+
+A preset is the first thing to call and nothing that could not be written from the parts
+(`jnas.search.differentiable` and the rooms it takes them from). All for images take the
+options `Common` beside their own.
+"""
+
+from typing import Any
+
+from jnas.errors import unknown_name
+from jnas.presets.continuous import darts, drnas, fair_darts, milenas, pc_darts
+from jnas.presets.figures import Common, Published, scaled_arch_rate
+from jnas.presets.one_shot import rsps, setn, spos
+from jnas.presets.recurrent import darts_rnn
+from jnas.presets.sampled import dsnas, gdas, gdas_frc, proxyless, snas
+
+__all__ = [
+    "Common",
+    "Published",
+    "darts",
+    "darts_rnn",
+    "drnas",
+    "dsnas",
+    "fair_darts",
+    "gdas",
+    "gdas_frc",
+    "get",
+    "milenas",
+    "names",
+    "pc_darts",
+    "proxyless",
+    "rsps",
+    "scaled_arch_rate",
+    "setn",
+    "snas",
+    "spos",
+]
+
+_PRESETS = {
+    function.__name__: function
+    for function in (
+        darts,
+        milenas,
+        pc_darts,
+        fair_darts,
+        drnas,
+        gdas,
+        gdas_frc,
+        snas,
+        dsnas,
+        proxyless,
+        spos,
+        setn,
+        rsps,
+        darts_rnn,
+    )
+}
+
+
+def names() -> dict[str, str]:
+    """The presets.
+
+    Returns:
+      ``{name: one line}``.
+
+    Example:
+      >>> names()["gdas"]
+      'GDAS: hard Gumbel samples, of which only the drawn candidates are computed.'
+    """
+    return {k: (v.__doc__ or "").splitlines()[0] for k, v in _PRESETS.items()}
+
+
+def get(name: str) -> Any:
+    """A preset by name.
+
+    Args:
+      name: its name.
+
+    Returns:
+      The function.
+
+    Raises:
+      JnasError: unknown name, with close matches.
+
+    Example:
+      >>> get("darts").__name__
+      'darts'
+    """
+    if name not in _PRESETS:
+        raise unknown_name("method", name, _PRESETS)
+    return _PRESETS[name]
