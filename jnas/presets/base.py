@@ -102,6 +102,7 @@ def compose(
             "method": plan.method,
             "epochs": plan.epochs,
             "steps_per_epoch": plan.steps_per_epoch,
+            "published_batch_size": published.batch_size,
             "learning_rate": options["learning_rate"],
             "arch_learning_rate": options["arch_learning_rate"],
             **(config or {}),

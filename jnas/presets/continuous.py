@@ -206,7 +206,8 @@ def fair_darts(
     Arch first; batch 128; SGD 0.005 to 0.001 per epoch, momentum 0.9, L2 3e-4, clip 5;
     arch by Adam 3e-3 (0.9, 0.999), L2 1e-3; 50 epochs.
 
-    In spaces that can select "none", such as NAS-Bench-201, it stays a candidate.
+    In spaces that can select "none", such as NAS-Bench-201, it stays a candidate, and
+    is written where an edge is left out.
 
     Headline (authors' code, 7 searches): 97.46 +- 0.05 % accuracy on CIFAR-10.
 
@@ -234,7 +235,9 @@ def fair_darts(
       Architecture Search, ECCV 2020, https://arxiv.org/abs/1911.12126;
       xiaomi-automl/FairDARTS
     """
-    searched = dataclasses.replace(base.without_never(space), optional=True)
+    searched = base.without_never(space)
+    if space.never or space.keep is not None:
+        searched = dataclasses.replace(searched, optional=True)
     return base.compose(
         figures.plan("fair_darts", FAIR_DARTS, common),
         searched,

@@ -14,6 +14,7 @@ from jnas.spaces import Cell, Edge, Genotype, Group, Space
 
 __all__ = [
     "SKIPS",
+    "Picks",
     "cell",
     "check_excluded",
     "generator",

@@ -10,12 +10,13 @@ weakest edge is strongest, so that a search that has not yet decided can be read
 node, ours to each operation.
 """
 
+import dataclasses
 from typing import Any
 
 from jnas.errors import JnasError
 from jnas.mixture import Mixture
 from jnas.select import base, picking
-from jnas.spaces import Genotype, Space
+from jnas.spaces import Genotype, Group, Space
 
 __all__ = ["threshold"]
 
@@ -28,7 +29,8 @@ def threshold(value: float = 0.85, per_node: int = 2) -> base.Selector:
       per_node: number of edges that a node keeps at most.
 
     Returns:
-      The selector, for spaces whose edges are optional.
+      The selector, for spaces whose edges are optional, or that keep every edge and
+      can select "none", which then stands for what is left out.
 
     Raises:
       JnasError: an option is out of range; from ``select``, when the space needs more
@@ -55,28 +57,56 @@ def threshold(value: float = 0.85, per_node: int = 2) -> base.Selector:
 
     def select(arch: Any, mixture: Mixture, *, space: Space, **context) -> Genotype:
         del arch, context
-        if not space.optional:
-            raise JnasError(
-                f"threshold leaves edges out, which space {space.name!r} does not let: "
-                "search dataclasses.replace(space, optional=True)"
-            )
+        nothing = None if space.optional else _nothing(space)
+        sparse = space
+        if nothing is not None:
+            sparse = dataclasses.replace(space, optional=True, never=(nothing,))
         if space.keep is not None and per_node > space.keep:
             raise JnasError(
                 f"threshold keeps up to {per_node} edges per node, space "
                 f"{space.name!r} at most {space.keep}: use per_node={space.keep}"
             )
-        return picking.genotype(
-            space,
-            {
-                group.name: picking.pick(
-                    picking.strengths(mixture, group),
-                    space,
-                    group,
-                    least=value,
-                    per_node=per_node,
-                )
+        picks = {
+            group.name: picking.pick(
+                picking.strengths(mixture, group),
+                sparse,
+                group,
+                least=value,
+                per_node=per_node,
+            )
+            for group in space.groups
+        }
+        if nothing is not None:
+            picks = {
+                group.name: _filled(picks[group.name], group, nothing)
                 for group in space.groups
-            },
-        )
+            }
+        return picking.genotype(space, picks)
 
     return base.Selector(select)
+
+
+def _nothing(space: Space) -> str:
+    """The operation that stands for an edge that is left out."""
+    written = space.keep is None and all(
+        "none" in group.operations
+        and "none" not in space.never
+        and bool(group.allowed[:, group.columns["none"]].all())
+        for group in space.groups
+    )
+    if not written:
+        raise JnasError(
+            f"threshold leaves edges out, which space {space.name!r} does not let: "
+            "search dataclasses.replace(space, optional=True)"
+        )
+    return "none"
+
+
+def _filled(picks: picking.Picks, group: Group, nothing: str) -> picking.Picks:
+    """With every edge, in the order of the nodes and their sources."""
+    columns = dict(picks)
+    return [
+        (row, columns.get(row, group.columns[nothing]))
+        for node in group.nodes
+        for row in sorted(group.incoming(node), key=lambda e: group.edges[e][0])
+    ]

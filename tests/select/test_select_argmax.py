@@ -182,6 +182,19 @@ def test_threshold_before_anything_is_decided_keeps_one_path():
     assert chosen["cell"].edges == (Edge("skip", 0, 1), Edge("skip", 1, 2))
 
 
+def test_threshold_writes_none_where_a_space_can_select_it():
+    space = jnas.spaces.nasbench201()
+    gates = np.full((6, 5), 0.1)
+    gates[0, 3], gates[1, 2], gates[3, 1], gates[4, 3] = 0.9, 0.7, 0.95, 0.86
+    gates[5, 0] = 0.99  # "none" itself is strongest
+    chosen = threshold().select(None, jnas.Mixture({"cell": gates}), space=space)
+    # Of node 2, 0.7 is too weak; of node 3, "none" is left out as it is anyway.
+    assert str(chosen) == (
+        "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|nor_conv_3x3~1|none~2|"
+    )
+    assert space.valid(space.encode(chosen))
+
+
 def test_threshold_needs_a_space_that_lets_edges_out():
     mixture = darts_mixture(np.full((14, 8), 0.5))
     with pytest.raises(JnasError, match=r"dataclasses.replace\(space, optional=True"):
