@@ -89,7 +89,8 @@ class MixedCell(nn.Module):
             elif operation is not None:
                 own[index] = operation
 
-        if mixed.active is not None and not self.is_initializing():
+        is_sampled = mixed.active is not None and not self.is_initializing()
+        if is_sampled:
             evaluate = sampled.Sampled(
                 self, stacked, own, width, weights, mixed.active, statistics, train
             )
@@ -122,7 +123,8 @@ class MixedCell(nn.Module):
                 total = _add(terms[node])
                 if self.partial > 1:
                     total = partial.joined(total, _add(around[node]), self.partial)
-                states[node] = kernels.materialise(total)
+                # The operands of conditionals are stored anyway.
+                states[node] = total if is_sampled else kernels.materialise(total)
         if statistics == "batch" and not self.is_initializing():
             evaluate.update_statistics()
         outputs = [states[s] for s in group.concat]

@@ -74,24 +74,24 @@ class Sampled:
         stride = stacked.stride_of(group, source, self._cell.reduction)
         branches, arrays = [], []
         for column, name in enumerate(group.operations):
+            branch, own = _Branch(column, None), ({}, {})
             if not group.allowed[edge, column]:
-                branches.append(_Branch(column, None))
-                arrays.append(((), ()))
+                pass
             elif column in self._stacked:
                 stack = self._stacked[column]
                 is_skip = name == "skip_connect" and stride == 1 and factor is not None
-                branches.append(_Branch(column, stack.operation, is_skip))
-                arrays.append(self._rows(stack, source, edge))
+                branch = _Branch(column, stack.operation, is_skip)
+                own = self._rows(stack, source, edge)
             elif column in self._own:
-                branches.append(_Branch(column, self._own[column]))
-                arrays.append((self._own_variables(column, edge), ()))
-            else:
-                branches.append(_Branch(column, None))
-                arrays.append(((), ()))
+                branch = _Branch(column, self._own[column])
+                own = self._own_variables(column, edge)
+            branches.append(branch)
+            arrays.append(own)
         run = _edge_function(tuple(branches), stride, self._statistics, self._train)
         index = self._active[edge, slot]
         weight = self._weights[edge, slot].reshape(1)
-        y, found = run(index, weight, x, tuple(arrays), factor)
+        params, rest = zip(*arrays, strict=True)
+        y, found = run(index, weight, x, params, rest, factor)
         self._found[edge, slot] = found
         return y
 
@@ -116,8 +116,13 @@ class Sampled:
 
     def _own_variables(self, column, edge):
         label = f"{self._cell.group.operations[column]}_{edge}"
-        found = self._cell.variables
-        return {name: part[label] for name, part in found.items() if label in part}
+        found = {
+            name: part[label]
+            for name, part in self._cell.variables.items()
+            if label in part
+        }
+        learned = {k: v for k, v in found.items() if k == "params"}
+        return learned, {k: v for k, v in found.items() if k != "params"}
 
     def update_statistics(self):
         """Moves the running statistics of what was computed."""
@@ -177,76 +182,144 @@ class _Found(NamedTuple):
     own: dict[int, dict[str, Any]]
 
 
+@jax.custom_vjp
+def _instead(z: jax.Array, kept: jax.Array) -> jax.Array:
+    """The kept value of ``z``, with the gradient of ``z``, which is not computed."""
+    del z
+    return kept
+
+
+_instead.defvjp(lambda z, kept: (kept, None), lambda _, g: (g, jnp.zeros_like(g)))
+
+
 @functools.lru_cache(maxsize=512)
 def _edge_function(branches: tuple[_Branch, ...], stride, statistics, train):
-    """The jitted ``(index, weight, x, arrays, factor) -> (y, _Found)`` of an edge."""
+    """The jitted function of an edge, of all arguments of a candidate and the index.
 
-    def run(index, weight, x, arrays, factor):
+    ``params`` and ``rest`` have an entry for each candidate: what is learned, and what
+    is not.
+    """
+
+    def shape(x):
         size = [-(-n // stride) for n in x.shape[1:3]]
-        shape = (x.shape[0], *size, x.shape[-1])
-        idle = _Found(
-            {
-                b.column: {
-                    name: tuple(jnp.zeros_like(part) for part in pair)
-                    for name, pair in stats.items()
-                }
-                for b, (_, stats) in zip(branches, arrays, strict=True)
-                if stats and statistics == "batch"
-            },
-            {
-                b.column: {k: v for k, v in own.items() if k != "params"}
-                for b, (own, _) in zip(branches, arrays, strict=True)
-                if b.operation is not None
-                and not isinstance(b.operation, operations.Operation)
-            },
-        )
+        return (x.shape[0], *size, x.shape[-1])
 
-        def branch(static, params, stats):
-            if static.operation is None:
-                return lambda weight, x: (jnp.zeros(shape, x.dtype), idle)
-            if isinstance(static.operation, operations.Operation):
-                return functools.partial(
-                    built_in, static=static, params=params, stats=stats
-                )
-            return functools.partial(own_one, static=static, variables=params)
+    def idle(rest):
+        """What an edge leaves behind where nothing ran."""
+        norms, own = {}, {}
+        for b, part in zip(branches, rest, strict=True):
+            if isinstance(b.operation, operations.Operation):
+                if part and statistics == "batch":
+                    norms[b.column] = jax.tree.map(jnp.zeros_like, part)
+            elif b.operation is not None:
+                own[b.column] = part
+        return _Found(norms, own)
 
-        def built_in(weight, x, *, static, params, stats):
+    def candidate(place):
+        """``(weight, x, params, rest, factor, keep) -> (y, _Found)`` of a candidate.
+
+        ``keep`` is called with an array of the output's shape, from which the output
+        is cheap.
+        """
+        static = branches[place]
+
+        def nothing(weight, x, params, rest, factor, keep):
+            del weight, params, factor, keep
+            return jnp.zeros(shape(x), x.dtype), idle(rest)
+
+        def built_in(weight, x, params, rest, factor, keep):
             new: dict[str, Any] = {}
+            names = static.operation.norms(stride)
 
             def norm(name, y, weight=None):
+                y = keep(y) if name == names[-1] else y
                 if statistics == "batch":
                     z, mean, var = stacked.normalised(y, weight, 1)
                     new[name] = (mean, var)
                     return z
-                return stacked.by_running(y, weight, *stats[name])
+                return stacked.by_running(y, weight, *rest[place][name])
 
-            y = static.operation.apply(params, norm, x, stride, weight)
+            is_pool = not names and static.operation.droppable(stride)
+            y = static.operation.apply(
+                params[place], norm, x, stride, None if is_pool else weight
+            )
+            y = jnp.squeeze(y, -2)
+            if is_pool:
+                y = keep(y) * weight.reshape(1, 1, 1, 1).astype(y.dtype)
             if static.is_skip:
-                y = y * factor
-            found = idle
+                y = y * jnp.squeeze(factor, -2)
+            found = idle(rest)
             if new:
-                found = idle._replace(norms={**idle.norms, static.column: new})
-            return jnp.squeeze(y, -2), found
+                found = found._replace(norms={**found.norms, static.column: new})
+            return y, found
 
-        def own_one(weight, x, *, static, variables):
-            candidate = static.operation(x.shape[-1], stride)
-            if not isinstance(candidate, nn.Module):
-                y = operations.call_candidate(candidate, x, train)
-                return y * weight.reshape(1, 1, 1, 1).astype(y.dtype), idle
-            state = {k: v for k, v in variables.items() if k != "params"}
-            named = "train" in operations.call_parameters(candidate)
-            options = {"train": train} if named else {}
-            y, changed = candidate.apply(variables, x, mutable=list(state), **options)
-            found = idle._replace(own={**idle.own, static.column: {**state, **changed}})
+        def own_one(weight, x, params, rest, factor, keep):
+            del factor, keep
+            made = static.operation(x.shape[-1], stride)
+            found = idle(rest)
+            if isinstance(made, nn.Module):
+                state = rest[place]
+                named = "train" in operations.call_parameters(made)
+                options = {"train": train} if named else {}
+                variables = {**state, **params[place]}
+                y, changed = made.apply(variables, x, mutable=list(state), **options)
+                changed = {**state, **changed}
+                found = found._replace(own={**found.own, static.column: changed})
+            else:
+                y = operations.call_candidate(made, x, train)
             return y * weight.reshape(1, 1, 1, 1).astype(y.dtype), found
 
-        # A conditional keeps room for what the backward pass of each candidate needs,
-        # and fills it with zeros for those that did not run. Computing the one that
-        # did again is cheaper.
-        calls = [
-            jax.checkpoint(branch(static, params, stats))
-            for static, (params, stats) in zip(branches, arrays, strict=True)
-        ]
-        return lax.switch(index, calls, weight, x)
+        if static.operation is None:
+            return nothing
+        if isinstance(static.operation, operations.Operation):
+            return built_in
+        return own_one
 
-    return jax.jit(run)
+    candidates = [candidate(place) for place in range(len(branches))]
+
+    def forward(index, weight, x, params, rest, factor):
+        def call(run):
+            def branch(weight, x, params, rest, factor):
+                kept = []
+
+                def keep(y):
+                    kept.append(y)
+                    return y
+
+                y, found = run(weight, x, params, rest, factor, keep)
+                return y, found, *(kept or [jnp.zeros(shape(x), x.dtype)])
+
+            return branch
+
+        calls = [call(run) for run in candidates]
+        y, found, kept = lax.switch(index, calls, weight, x, params, rest, factor)
+        return (y, found), (index, weight, x, params, rest, factor, kept)
+
+    # Written out, as a conditional would keep room for what the backward pass of each
+    # candidate needs, filled with zeros for those that did not run. Here one array
+    # serves all, and what else is needed is computed again.
+    def backward(residuals, cotangents):
+        index, weight, x, params, rest, factor, kept = residuals
+        gradient, _ = cotangents  # statistics have no gradient
+
+        def call(place, run):
+            def branch(gradient, weight, x, params, rest, factor, kept):
+                def output(weight, x, own):
+                    own = (*params[:place], own, *params[place + 1 :])
+                    keep = functools.partial(_instead, kept=kept)
+                    return run(weight, x, own, rest, factor, keep)[0]
+
+                _, pull = jax.vjp(output, weight, x, params[place])
+                d_weight, d_x, d_own = pull(gradient)
+                zeros = jax.tree.map(jnp.zeros_like, params)
+                return d_weight, d_x, (*zeros[:place], d_own, *zeros[place + 1 :])
+
+            return branch
+
+        calls = [call(place, run) for place, run in enumerate(candidates)]
+        operands = gradient, weight, x, params, rest, factor, kept
+        return (None, *lax.switch(index, calls, *operands), None, None)
+
+    edge = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
+    edge.defvjp(forward, backward)
+    return jax.jit(edge)
