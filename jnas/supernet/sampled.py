@@ -194,7 +194,7 @@ _instead.defvjp(lambda z, kept: (kept, None), lambda _, g: (g, jnp.zeros_like(g)
 
 @functools.lru_cache(maxsize=512)
 def _edge_function(branches: tuple[_Branch, ...], stride, statistics, train):
-    """The jitted function of an edge, of all arguments of a candidate and the index.
+    """The function of an edge, of the index and all arguments of a candidate.
 
     ``params`` and ``rest`` have an entry for each candidate: what is learned, and what
     is not.
@@ -277,17 +277,24 @@ def _edge_function(branches: tuple[_Branch, ...], stride, statistics, train):
 
     candidates = [candidate(place) for place in range(len(branches))]
 
+    @jax.jit
     def forward(index, weight, x, params, rest, factor):
         def call(run):
             def branch(weight, x, params, rest, factor):
-                kept = []
+                def output(weight, x, params):
+                    kept = []
 
-                def keep(y):
-                    kept.append(y)
-                    return y
+                    def keep(y):
+                        kept.append(y)
+                        return y
 
-                y, found = run(weight, x, params, rest, factor, keep)
-                return y, found, *(kept or [jnp.zeros(shape(x), x.dtype)])
+                    y, found = run(weight, x, params, rest, factor, keep)
+                    return y, (found, *(kept or [jnp.zeros(shape(x), x.dtype)]))
+
+                # Only the values; but what the kernels' own rules compute, so that
+                # forward mode can differentiate it.
+                y, _, (found, kept) = jax.vjp(output, weight, x, params, has_aux=True)
+                return y, found, kept
 
             return branch
 
@@ -298,6 +305,7 @@ def _edge_function(branches: tuple[_Branch, ...], stride, statistics, train):
     # Written out, as a conditional would keep room for what the backward pass of each
     # candidate needs, filled with zeros for those that did not run. Here one array
     # serves all, and what else is needed is computed again.
+    @jax.jit
     def backward(residuals, cotangents):
         index, weight, x, params, rest, factor, kept = residuals
         gradient, _ = cotangents  # statistics have no gradient
@@ -320,6 +328,7 @@ def _edge_function(branches: tuple[_Branch, ...], stride, statistics, train):
         operands = gradient, weight, x, params, rest, factor, kept
         return (None, *lax.switch(index, calls, *operands), None, None)
 
+    # The rules are jitted and not the whole, which forward mode could not enter.
     edge = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
     edge.defvjp(forward, backward)
-    return jax.jit(edge)
+    return edge

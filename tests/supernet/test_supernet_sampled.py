@@ -15,6 +15,7 @@ from test_supernet_reference import (
     assert_dicts_close,
     jit,
     make_case,
+    slow,
     small_darts,
 )
 
@@ -82,6 +83,49 @@ def test_equals_dense_of_the_same_sample(x64, name, slots):
         assert_close(got, want, 1e-10, path, floor)
     assert_dicts_close(by_rows, by_r, 1e-10)
     assert any(np.any(g) for g in by_rows.values())
+
+
+@pytest.mark.parametrize("name", ["small_nasbench201", slow("small_darts")])
+def test_second_derivatives_equal_dense_of_the_same_sample(x64, name):
+    """Forward over reverse and reverse over reverse, by weights and mixture."""
+    case = make_case(name, jnp.float64)
+    rows, active = case.mixture_weights(), draw(case, 1)
+    start = case.variables.weights, rows
+    rng = np.random.default_rng(7)
+    along = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), start)
+
+    def products(make):
+        def gradient(point):
+            def loss(point):
+                return case.shipped(point[0], make(point[1]), case.images)[0]
+
+            return jax.grad(loss)(point)
+
+        def projected(point):
+            pairs = zip(
+                jax.tree.leaves(gradient(point)), jax.tree.leaves(along), strict=True
+            )
+            return sum(jnp.vdot(a, b) for a, b in pairs)
+
+        return jit(
+            lambda point: (
+                jax.jvp(gradient, (point,), (along,))[1],
+                jax.grad(projected)(point),
+            )
+        )(start)
+
+    forward, reverse = products(lambda rows: Mixture(rows, active=active))
+    expected, _ = products(lambda rows: Mixture(masked(case, rows, active)))
+    scale = max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(expected))
+    for found in (forward, reverse):
+        for (path, got), want in zip(
+            jax.tree_util.tree_leaves_with_path(found),
+            jax.tree.leaves(expected),
+            strict=True,
+        ):
+            np.testing.assert_allclose(
+                got, want, rtol=1e-8, atol=1e-10 * scale, err_msg=str(path)
+            )
 
 
 def test_a_candidate_named_twice_counts_once(x64):
