@@ -16,6 +16,7 @@ _ROOMS = (
     "numerics",
     "optimizers",
     "presets",
+    "progressive",
     "regularizers",
     "relax",
     "report",

@@ -209,7 +209,7 @@ def _recipe(args: Retrain, genotype: Any, data: Any) -> Any:
         foreign = _OF_IMAGES if recurrent else _OF_TEXT
         small: dict[str, Any] = {n: v for n, v in _SMALL.items() if n not in foreign}
         if not recurrent:
-            small |= shared.size(len(genotype.cells) == 1, args)
+            small |= shared.size(not genotype.is_darts_like, args)
         given = {**small, **given}
     recipe = choose_recipe(genotype, base, **given)
     if args.cutout is not None:

@@ -36,7 +36,7 @@ class Search:
     """Read images batch by batch, for sets larger than the device's memory (needs
     Grain: pip install jnas[grain])."""
     epochs: int = 50
-    """Length of the search."""
+    """Length of the search; of each stage, where a method has several."""
     batch_size: int = 64
     """Of search and retraining."""
     channels: int = 8
@@ -100,7 +100,7 @@ def run(args: Search) -> None:
     _check_kinds(args, space, data)
     options, retraining = _options(args, method, space, data)
     search = method(space, **options)
-    if material.uses_all(search.config):
+    if material.uses_all(search.config or {}):
         # Its epochs are those of both parts; the schedules have to know.
         options["steps_per_epoch"] = -(-len(data.full) // args.batch_size)
         search = method(space, **options)
@@ -116,6 +116,17 @@ def run(args: Search) -> None:
         f"{workdir}",
         soft_wrap=True,
     )
+    meant = (search.config or {}).get("published_batch_size")
+    if args.learning_rate is None and meant not in (None, args.batch_size):
+        scaled = search.config["learning_rate"] * args.batch_size / meant
+        console.print(
+            f"note: {args.method}'s learning rate {search.config['learning_rate']:g} "
+            f"was published for batches of {meant}; scaled to {args.batch_size} it is "
+            f"--learning-rate {scaled:.2g}",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
     with claim(workdir):
         _run(args, search, space, data, retraining, workdir, console)
 
@@ -149,7 +160,7 @@ def _options(args: Search, method: Any, space: Any, data: Any) -> tuple[dict, di
         )
         options["steps_per_epoch"] = feed.steps_per_epoch
     else:
-        size = shared.size("reduce" not in space.names, args)
+        size = shared.size(not space.is_darts_like, args)
         retraining = {"channels": args.channels, **size}
         options |= {**retraining, "num_classes": data.num_classes}
         options["steps_per_epoch"] = -(-len(data.train) // args.batch_size)
@@ -160,6 +171,7 @@ def _run(args, search, space, data, retraining, workdir, console) -> None:
     """Searches, draws, retrains and reports in a folder that is claimed."""
     from jnas import report
     from jnas import run as runs
+    from jnas.progressive import Progressive
     from jnas.run import comparing
     from jnas.run.metrics import write_atomically
 
@@ -167,24 +179,27 @@ def _run(args, search, space, data, retraining, workdir, console) -> None:
     if not options_file.exists():
         # From the start, so that it can be told what a killed run was.
         write_atomically(options_file, config.text("search", args))
-    found = runs.search(
-        search,
-        data,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        seed=args.seed,
-        workdir=workdir / "search",
-        on_nan=args.on_nan,
-        stream=args.stream,
-        report=False,  # one of the whole folder follows
-        save_every_epochs=max(1, args.epochs // 10),
-    )
+    options: dict[str, Any] = {
+        "batch_size": args.batch_size,
+        "seed": args.seed,
+        "workdir": workdir / "search",
+        "on_nan": args.on_nan,
+        "stream": args.stream,
+        "report": False,  # one of the whole folder follows
+        "save_every_epochs": max(1, args.epochs // 10),
+    }
+    if isinstance(search, Progressive):
+        found = runs.progressive(search, data, **options)
+        last = found.search
+    else:
+        found = runs.search(search, data, epochs=args.epochs, **options)
+        last = search
     # The search accepted these options for this folder, so they are what it holds.
     write_atomically(options_file, config.text("search", args))
     report.draw(found.genotype, workdir / "cells.png")
     _draw_history(report, found.history, workdir / "history.png")
-    probabilities = search.probabilities(found.state.arch).weights
-    report.plot_arch(probabilities, search.supernet.space, workdir / "arch.png")
+    probabilities = last.probabilities(found.state.arch).weights
+    report.plot_arch(probabilities, last.supernet.space, workdir / "arch.png")
     write_atomically(workdir / "genotype.json", found.genotype.to_json() + "\n")
     console.print(
         f"found {found.genotype}", highlight=False, markup=False, soft_wrap=True

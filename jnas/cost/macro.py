@@ -5,13 +5,17 @@ a sequence of cells; ``plan`` returns the exact cost of the base and, for each c
 the width and the size at which its operations work.
 
 Two outer networks are known, recognised by their groups: that of DARTS (groups
-``normal`` and ``reduce``, also for spaces with other candidates or more nodes) and
-that of NAS-Bench-201 (one group ``cell``).
+``normal`` and ``reduce``, also for spaces with other candidates or more nodes, or
+``normal`` alone, where the reduction cells are fixed and belong to the base) and that
+of NAS-Bench-201 (one group ``cell``).
 
 Sources: Liu et al., DARTS, ICLR 2019, section 3 and appendix A; Dong and Yang,
-NAS-Bench-201, ICLR 2020, section 2.1.
+NAS-Bench-201, ICLR 2020, section 2.1; Dong and Yang, Searching for a Robust Neural
+Architecture in Four GPU Hours, CVPR 2019 (the fixed reduction cell, counted in groups,
+as it is published: 8, or as many as divide 8 and the channels).
 """
 
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -136,7 +140,7 @@ def plan(
     )
     channels = _positive("channels", channels)
     num_classes = _positive("num_classes", num_classes)
-    if set(concat) == {"normal", "reduce"}:
+    if set(concat) in ({"normal", "reduce"}, {"normal"}):
         count = _only("cells", cells, "cells_per_stage", cells_per_stage, "DARTS")
         return _darts(concat, channels, count, num_classes, shape, stem, affine)
     if set(concat) == {"cell"}:
@@ -155,7 +159,7 @@ def plan(
         return _nasbench201(channels, count, num_classes, shape)
     raise errors.JnasError(
         f"no outer network is known for groups {sorted(concat)}: expected "
-        "['normal', 'reduce'] (DARTS) or ['cell'] (NAS-Bench-201)"
+        "['normal', 'reduce'] or ['normal'] (DARTS) or ['cell'] (NAS-Bench-201)"
     )
 
 
@@ -265,12 +269,34 @@ def _darts(
                 base.norm(channels)
         group = "reduce" if is_reduction else "normal"
         cell = CellPlan(group, channels, size, 2, 2 if is_reduction else 1)
-        cells.append(cell)
-        before, previous, size = previous, concat[group] * channels, cell.output_size
+        if group in concat:
+            cells.append(cell)
+        else:
+            _fixed_reduction(base, channels, size, affine)
+        before, previous = previous, concat.get(group, _FIXED_STATES) * channels
+        size = cell.output_size
         if index == 2 * num_cells // 3:
             _auxiliary_head(auxiliary, previous, num_classes, stem)
     base.linear(previous, num_classes)
     return Plan(base.cost(), tuple(cells), auxiliary.parameters)
+
+
+_FIXED_STATES = 4  # in the output of a fixed reduction cell
+
+
+def _fixed_reduction(
+    base: _Base, channels: int, size: operations.Size, affine: bool
+) -> None:
+    """1x3, 3x1 and 1x1 convolutions of both inputs; max pools."""
+    down = operations.halve(size)
+    inside = channels // math.gcd(8, channels)  # channels of a group
+    for _ in range(2):
+        base.conv(3 * inside, channels, 1, (size[0], down[1]))
+        base.conv(3 * inside, channels, 1, down)
+        base.conv(channels, channels, 1, down)
+    if affine:
+        for _ in range(6):
+            base.norm(channels)
 
 
 def _auxiliary_head(head: _Base, sources: int, num_classes: int, stem: str) -> None:

@@ -71,6 +71,12 @@ def family(net: Any) -> str:
     if names == ("recurrent",):
         return "recurrent"
     config = net.config or {}
+    if names == ("normal",):
+        raise JnasError(
+            "arrays of the papers' code are known for DARTS networks with both cells: "
+            "this one's reduction cells are fixed; use jnas.networks.export_module or "
+            "jnas.networks.build's own weights"
+        )
     if config.get("cells") is not None:
         return "cells"
     if config.get("cells_per_stage") is not None:

@@ -2,7 +2,8 @@
 
 Sources: Liu et al., DARTS, ICLR 2019, appendix A.2 and A.3 (networks for CIFAR-10 and
 ImageNet), Dong & Yang, NAS-Bench-201, ICLR 2020, section 2; details as in the authors'
-code. Drop path: Larsson et al., FractalNet, ICLR 2017, per operation and sample as in
+code. Reduction cells of genotypes without one: `jnas.supernet.fixed_reduction`. Drop
+path: Larsson et al., FractalNet, ICLR 2017, per operation and sample as in
 Zoph et al., CVPR 2018; it also acts on pools and on the skip connections of stride 2.
 """
 
@@ -17,7 +18,7 @@ from jnas.networks import auxiliary as auxiliary_heads
 from jnas.networks import base
 from jnas.networks import cells as cell_modules
 from jnas.spaces import Cell, Genotype
-from jnas.supernet import address, initial, layers, macro, operations
+from jnas.supernet import address, fixed_reduction, initial, layers, macro, operations
 from jnas.supernet.base import Variables
 from jnas.supernet.build import check_positive
 
@@ -42,6 +43,12 @@ class _GenotypeNetwork(nn.Module):
     @nn.compact
     def __call__(self, images, statistics, train, scales):
         def make_cell(position, channels, reduction):
+            own = None if scales is None else scales[position]
+            if self.kinds[position] not in self.genotype.names:
+                fixed = fixed_reduction.FixedReduction(
+                    True, parent=self, name=address.cell_name(position)
+                )
+                return lambda states: fixed(states, statistics, own)
             cell = cell_modules.GenotypeCell(
                 self.genotype[self.kinds[position]],
                 1 if self.stages else 2,
@@ -50,7 +57,6 @@ class _GenotypeNetwork(nn.Module):
                 parent=self,
                 name=address.cell_name(position),
             )
-            own = None if scales is None else scales[position]
             return lambda states: cell(states, statistics, train, own)
 
         if self.stages:
@@ -91,7 +97,8 @@ def cell_kinds(
 
     Args:
       names: of the genotype's cells.
-      num_cells: number of cells, of genotypes with "normal" and "reduce".
+      num_cells: number of cells, of genotypes with "normal" and "reduce", or with
+        "normal" alone, between fixed reduction cells.
       cells_per_stage: cells in each of three stages, of genotypes with one cell.
 
     Returns:
@@ -104,10 +111,10 @@ def cell_kinds(
       >>> cell_kinds(("normal", "reduce"), 4, None)
       ('normal', 'reduce', 'reduce', 'normal')
     """
-    if set(names) == {"normal", "reduce"}:
+    if set(names) in ({"normal", "reduce"}, {"normal"}):
         if cells_per_stage is not None:
             raise JnasError(
-                "a genotype with cells 'normal' and 'reduce' takes cells=..., got "
+                f"a genotype with cells {list(names)} takes cells=..., got "
                 f"cells_per_stage={cells_per_stage!r}"
             )
         num_cells = 20 if num_cells is None else num_cells
@@ -121,7 +128,8 @@ def cell_kinds(
     if len(names) != 1:
         raise JnasError(
             f"no network is known for a genotype with cells {list(names)}: expected "
-            "['normal', 'reduce'] (DARTS) or one cell (NAS-Bench-201)"
+            "['normal', 'reduce'] or ['normal'] (DARTS) or one other cell "
+            "(NAS-Bench-201)"
         )
     if num_cells is not None:
         raise JnasError(
@@ -175,8 +183,9 @@ def build(
     """Builds the final network of a genotype.
 
     Genotypes with the cells "normal" and "reduce", of any number of nodes, get DARTS'
-    evaluation network: ``cells`` cells with reductions at 1/3 and 2/3. Genotypes with
-    one cell get NAS-Bench-201's: three stages of ``cells_per_stage`` cells (there the
+    evaluation network: ``cells`` cells with reductions at 1/3 and 2/3; with "normal"
+    alone, the reduction cells are the fixed ones of GDAS (FRC). Genotypes with another
+    cell get NAS-Bench-201's: three stages of ``cells_per_stage`` cells (there the
     authors' ``channels`` is 16). Normalisations have a scale and a shift; pools are
     not normalised.
 
@@ -218,7 +227,7 @@ def build(
     if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
         raise JnasError(f"dtype must be a floating type, got {jnp.dtype(dtype).name}")
     kinds = cell_kinds(genotype.names, cells, cells_per_stage)
-    stages = len(genotype.names) == 1
+    stages = not genotype.is_darts_like
     if stages and (auxiliary or stem != "cifar"):
         raise JnasError(
             "a network of one kind of cell (NAS-Bench-201) has no auxiliary head and "
@@ -232,6 +241,8 @@ def build(
     for name, cell in genotype.cells:
         _check_cell(name, cell, 1 if stages else 2, stages)
     most_edges = max(len(cell.edges) for _, cell in genotype.cells)
+    if not set(kinds) <= set(genotype.names):
+        most_edges = max(most_edges, fixed_reduction.PATHS)
     module = _GenotypeNetwork(
         genotype, kinds, channels, num_classes, stages, bool(auxiliary), stem, dtype
     )

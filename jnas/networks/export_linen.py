@@ -3,6 +3,7 @@
 from typing import Any
 
 from jnas.networks import export_cells as parts
+from jnas.networks import export_fixed
 from jnas.spaces import Cell, Edge, Genotype
 
 __all__ = ["network"]
@@ -23,12 +24,14 @@ def network(genotype: Genotype, config: dict[str, Any], drop_path: bool) -> str:
     Returns:
       The source, without the blocks of the templates.
     """
-    if len(genotype.cells) == 1:
+    if not genotype.is_darts_like:
         cell = _stage_cell(genotype.cells[0][1], drop_path)
         return cell + _stages(genotype, config, drop_path)
     cells = [
         _cell(genotype["normal"], False, drop_path),
-        _cell(genotype["reduce"], True, drop_path),
+        _cell(genotype["reduce"], True, drop_path)
+        if "reduce" in genotype.names
+        else export_fixed.linen_cell(drop_path),
     ]
     return "".join(cells) + _darts(genotype, config, drop_path)
 
@@ -139,7 +142,10 @@ def _scales(drop_path: bool, genotype: Genotype, cells: str) -> list[str]:
     """The lines that draw what drop path drops."""
     if not drop_path:
         return []
-    edges = max(len(cell.edges) for _, cell in genotype.cells)
+    edges = export_fixed.most_paths(
+        max(len(cell.edges) for _, cell in genotype.cells),
+        genotype.names == ("normal",),
+    )
     return [
         f"        scales = [None] * {cells}",
         "        if train and key is not None:",

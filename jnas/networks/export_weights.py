@@ -10,7 +10,7 @@ import numpy as np
 
 from jnas.errors import JnasError, unknown_name
 from jnas.networks import cells as cell_modules
-from jnas.networks import export_cells
+from jnas.networks import export_cells, export_fixed
 from jnas.networks.build import cell_kinds
 from jnas.spaces import Genotype
 from jnas.supernet import address, macro
@@ -153,7 +153,7 @@ class _Names:
             return
         self._check("skeleton" in weights)
         skeleton = weights["skeleton"]
-        stages = len(genotype.cells) == 1
+        stages = not genotype.is_darts_like
         if stages:
             # Cells without weights leave no trace; more plans than cells do no harm.
             count = 1 + max(
@@ -167,6 +167,11 @@ class _Names:
         self._check(("last_norm" in skeleton) == stages)
         places = macro.reduction_positions(len(kinds))
         for position, kind in enumerate(kinds):
+            if kind not in genotype.names:
+                own = weights.get(address.cell_name(position), {})
+                self._check("halving0" in own)
+                self._plans.append(export_fixed.PLAN)
+                continue
             plan = export_cells.plan(genotype[kind], 1 if stages else 2)
             self._plans.append(plan)
             for node in plan.nodes:
@@ -195,7 +200,9 @@ class _Names:
         if first == "auxiliary":
             return self._layer(path) if self._auxiliary else None
         if first.startswith("cell_"):
-            return self._edge(first, *rest)
+            if rest[0].startswith("edge"):
+                return self._edge(first, *rest)
+            return self._layer(path)
         name, *rest = rest  # below "skeleton"
         if name in _STEM:
             return ["stem", _STEM[name], *rest]

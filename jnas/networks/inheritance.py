@@ -79,6 +79,9 @@ def inherit(
     for position, kind in enumerate(kinds):
         reduction = kind == "reduce" and own["cells"] is not None
         prefix = address.cell_name(position)
+        if kind not in genotype.names:  # a fixed cell
+            copies |= {p: v for p, v in shared.items() if p[0] == prefix}
+            continue
         for index, edge in enumerate(genotype[kind].edges):
             source = _edge_weights(
                 shared,

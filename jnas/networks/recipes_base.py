@@ -210,7 +210,7 @@ network of the cells normal, reduce has: give cells=..., or take another recipe
             )
         if recurrent:
             return {"width": self.width, "dropouts": self.dropouts}
-        depth = "cells" if len(genotype.cells) > 1 else "cells_per_stage"
+        depth = "cells" if genotype.is_darts_like else "cells_per_stage"
         if getattr(self, depth) is None:
             raise JnasError(
                 f"recipe {self.name!r} does not say how many cells a network of the "

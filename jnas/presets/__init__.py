@@ -11,6 +11,7 @@ from jnas.errors import unknown_name
 from jnas.presets.continuous import darts, drnas, fair_darts, milenas, pc_darts
 from jnas.presets.figures import Common, Published, scaled_arch_rate
 from jnas.presets.one_shot import rsps, setn, spos
+from jnas.presets.progressive import drnas_progressive, p_darts
 from jnas.presets.recurrent import darts_rnn
 from jnas.presets.sampled import dsnas, gdas, gdas_frc, proxyless, snas
 
@@ -20,6 +21,7 @@ __all__ = [
     "darts",
     "darts_rnn",
     "drnas",
+    "drnas_progressive",
     "dsnas",
     "fair_darts",
     "gdas",
@@ -27,6 +29,7 @@ __all__ = [
     "get",
     "milenas",
     "names",
+    "p_darts",
     "pc_darts",
     "proxyless",
     "rsps",
@@ -41,9 +44,11 @@ _PRESETS = {
     for function in (
         darts,
         milenas,
+        p_darts,
         pc_darts,
         fair_darts,
         drnas,
+        drnas_progressive,
         gdas,
         gdas_frc,
         snas,

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import optax
+
 from jnas import bilevel, optimizers, regularizers, relax, search, select, supernet
 from jnas.presets.figures import Plan
 from jnas.spaces import Space
 
-__all__ = ["compose", "is_darts_like", "without_never"]
+__all__ = ["compose", "without_never"]
 
 
 def compose(
@@ -73,6 +75,14 @@ def compose(
     if regularizer is not None and options["regularizer"] is not None:
         added = regularizers.chain(regularizer, options["regularizer"])
     arch_from = round(published.warm_up * plan.epochs) * plan.steps_per_epoch
+    arch_tx = optimizers.coupled_adam(
+        options["arch_learning_rate"],
+        b1=published.arch_b1,
+        weight_decay=published.arch_weight_decay,
+    )
+    if published.arch_clip is not None:
+        clip = optimizers.clip_by_global_norm(published.arch_clip)
+        arch_tx = optax.chain(clip, arch_tx)
     return search.differentiable(
         net,
         relaxation=relaxation,
@@ -87,11 +97,7 @@ def compose(
             clip=published.clip,
             decayed=decayed,
         ),
-        arch_tx=optimizers.coupled_adam(
-            options["arch_learning_rate"],
-            b1=published.arch_b1,
-            weight_decay=published.arch_weight_decay,
-        ),
+        arch_tx=arch_tx,
         order=published.order,
         inactive=inactive,
         arch_from=arch_from if learns_arch else plan.steps,
@@ -108,23 +114,6 @@ def compose(
             **(config or {}),
         },
     )
-
-
-def is_darts_like(space: Space) -> bool:
-    """Whether networks of a space are DARTS' (normal and reduction cells).
-
-    Args:
-      space: the space.
-
-    Returns:
-      Whether they are; else they are NAS-Bench-201's.
-
-    Example:
-      >>> import jnas
-      >>> is_darts_like(jnas.spaces.darts())
-      True
-    """
-    return "reduce" in space.names or bool(getattr(space, "fixed", ()))
 
 
 def without_never(space: Space) -> Space:

@@ -84,7 +84,7 @@ def darts(
     """
     if order not in (1, 2):
         raise JnasError(f"order must be 1 or 2, got {order!r}")
-    published = DARTS if base.is_darts_like(space) else DARTS_BENCHMARK
+    published = DARTS if space.is_darts_like else DARTS_BENCHMARK
     if order == 2:
         # A virtual step that looks ahead comes before the real one.
         published = dataclasses.replace(published, order="arch_first")

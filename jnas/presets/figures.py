@@ -75,6 +75,7 @@ class Published:
       arch_learning_rate: of Adam.
       arch_b1: its first decay.
       arch_weight_decay: coupled L2 of arch.
+      arch_clip: of the norm of the architecture's gradient, or None.
       order: of the half-steps.
       warm_up: share of the epochs before arch learns.
     """
@@ -91,6 +92,7 @@ class Published:
     arch_learning_rate: float = _PUBLISHED_ARCH_RATE
     arch_b1: float = 0.5
     arch_weight_decay: float = 1e-3
+    arch_clip: float | None = None
     order: str = "arch_first"
     warm_up: float = 0.0
 

@@ -121,7 +121,7 @@ def gdas_frc(
       Dong, Yang, Searching for a Robust Neural Architecture in Four GPU Hours, CVPR
       2019, section 3.3, https://arxiv.org/abs/1910.04465
     """
-    if not getattr(space, "fixed", ()):
+    if not space.fixed:
         raise JnasError(
             f"gdas_frc searches normal cells between fixed reduction cells, but space "
             f"{space.name!r} has none: use space darts_frc, or gdas"
@@ -132,7 +132,7 @@ def gdas_frc(
 
 def _gdas(plan, space, temperature, gradient, inactive):
     if gradient is None:
-        gradient = "selected" if base.is_darts_like(space) else "all"
+        gradient = "selected" if space.is_darts_like else "all"
     start, end = temperature
     return base.compose(
         plan,

@@ -7,6 +7,7 @@ from jnas.run.retraining import RetrainResult, retrain
 from jnas.run.retraining_protocol import ProtocolResult, retrain_protocol
 from jnas.run.searching import SearchResult, search
 from jnas.run.signals import Interrupted
+from jnas.run.staging import ProgressiveResult, progressive
 from jnas.run.weights import Exported, load_weights, save_weights
 
 __all__ = [
@@ -15,12 +16,14 @@ __all__ = [
     "Interrupted",
     "LoopResult",
     "Phases",
+    "ProgressiveResult",
     "ProtocolResult",
     "RetrainResult",
     "SearchResult",
     "evaluate",
     "load_weights",
     "loop",
+    "progressive",
     "retrain",
     "retrain_protocol",
     "save_weights",

@@ -101,7 +101,8 @@ def initializer(init_fn: Callable[..., Any]) -> Callable[..., Any]:
     """Makes the jitted ``(key) -> state``, or finds the one made before.
 
     Args:
-      init_fn: ``(key) -> state``, pure.
+      init_fn: ``(key) -> state``, pure. The arrays of a `jax.tree_util.Partial` are
+        arguments of the program and no constants in it.
 
     Returns:
       The function; the state has no weak types, so that it keeps its type in steps.
@@ -110,6 +111,8 @@ def initializer(init_fn: Callable[..., Any]) -> Callable[..., Any]:
       >>> initializer(lambda key: 1.0)(jax.random.key(0))
       Array(1., dtype=float32)
     """
+    if isinstance(init_fn, jax.tree_util.Partial):
+        return _init(init_fn)  # not to be kept alive by the cache
     try:
         hash(init_fn)
     except TypeError:
@@ -118,6 +121,9 @@ def initializer(init_fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _init(init_fn: Callable[..., Any]) -> Callable[..., Any]:
+    if isinstance(init_fn, jax.tree_util.Partial):
+        run = jax.jit(lambda function, key: jax.tree.map(_strong, function(key)))
+        return functools.partial(run, init_fn)
     return jax.jit(lambda key: jax.tree.map(_strong, init_fn(key)))
 
 

@@ -214,7 +214,7 @@ def choose_recipe(
         for name, value in overrides.items()
         if value is not None or name not in _SIZES
     }
-    single = len(genotype.cells) == 1
+    single = not genotype.is_darts_like
     other = "cells" if single else "cells_per_stage"
     if other in overrides and genotype.names != ("recurrent",):
         right = "cells_per_stage" if single else "cells"

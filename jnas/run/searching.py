@@ -23,7 +23,7 @@ from jnas.run.loop import EpochInfo, loop
 from jnas.run.phases import Phases
 from jnas.spaces import Genotype, Space
 
-__all__ = ["SearchResult", "search"]
+__all__ = ["SearchResult", "search", "write_space"]
 
 _log = logging.getLogger("jnas")
 
@@ -74,6 +74,8 @@ def search(
     on_nan: str = "stop",
     stream: bool = False,
     report: bool = True,
+    start: Callable[[jax.Array, Any], Any] | None = None,
+    label: str = "search",
 ) -> SearchResult:
     """Searches on the train and validation halves of a dataset.
 
@@ -98,6 +100,10 @@ def search(
       stream: whether to read the images batch by batch, for sets larger than the
         device's memory (a `jnas.data.StreamDataset` always is).
       report: whether to write ``report.html`` in the workdir at the end.
+      start: ``(key, initial state) -> state`` to begin with, e.g. of
+        `jnas.progressive.widen`; best a `jax.tree_util.Partial`, whose arrays are no
+        constants of a program.
+      label: the name in what is shown.
 
     Returns:
       The result.
@@ -140,7 +146,7 @@ pass epochs=2 to the preset
     def epoch_metrics(state: searches.SearchState) -> dict[str, Any]:
         # Not before: the loop has to claim the folder first.
         if workdir is not None:
-            _write_space(Path(workdir) / "space.json", search.supernet.space)
+            write_space(Path(workdir) / "space.json", search.supernet.space)
         if not learns:  # the strongest of what was never learned would mislead
             return {}
         mixed = search.probabilities(state.arch)
@@ -155,9 +161,12 @@ pass epochs=2 to the preset
             },
         }
 
+    init = functools.partial(search.init, inputs=example)
+    if start is not None:
+        init = jax.tree_util.Partial(functools.partial(_started, init), start)
     result = loop(
         step,
-        functools.partial(search.init, inputs=example),
+        init,
         feed,
         epochs=epochs,
         steps_per_epoch=feed.steps_per_epoch,
@@ -169,7 +178,7 @@ pass epochs=2 to the preset
             "batch_size": batch_size,
         },
         chunk=chunk,
-        label="search",
+        label=label,
         epoch_metrics=epoch_metrics,
         on_epoch=on_epoch,
         between_epochs=_regularizer_hook(search, data, batch_size),
@@ -195,6 +204,12 @@ pass epochs=2 to the preset
     )
 
 
+def _started(init, start, key):
+    """The initial state that a caller begins with."""
+    own, given = jax.random.split(key)
+    return start(given, init(own))
+
+
 def _on_one_batch(step: Callable[..., Any]) -> Callable[..., Any]:
     """The step whose both halves learn from the training batch."""
     return lambda state, train_batch, _: step(state, train_batch, train_batch)
@@ -211,8 +226,18 @@ def _leave(folder: Path, genotype: Genotype, report: bool) -> None:
         _log.warning("no report: %s", error)
 
 
-def _write_space(path: Path, space: Space) -> None:
-    """Writes what the probabilities in the rows are of, for readers elsewhere."""
+def write_space(path: Path, space: Space) -> None:
+    """Writes what the probabilities in rows are of, for readers elsewhere.
+
+    Args:
+      path: the file, which is left alone if it is there.
+      space: the space.
+
+    Example:
+      >>> import jnas, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_space(Path(folder, "space.json"), jnas.spaces.nasbench201())
+    """
     if path.exists():
         return
     groups = [dataclasses.asdict(group) for group in space.groups]

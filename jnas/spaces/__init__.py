@@ -4,7 +4,7 @@ Nothing here needs JAX: a genotype can be read and written anywhere.
 """
 
 from jnas.spaces.base import Space
-from jnas.spaces.builtin import darts, darts_rnn, nasbench201
+from jnas.spaces.builtin import darts, darts_frc, darts_rnn, nasbench201
 from jnas.spaces.cells import Cell, Edge
 from jnas.spaces.genotypes import Genotype, genotype, genotype_names
 from jnas.spaces.groups import Group
@@ -17,6 +17,7 @@ __all__ = [
     "Group",
     "Space",
     "darts",
+    "darts_frc",
     "darts_rnn",
     "genotype",
     "genotype_names",

@@ -35,6 +35,9 @@ class Space:
       optional: whether genotypes may leave further edges out, as those of FairDARTS do
         (at most `keep` edges per node, or any number): nodes without edges are left
         out of the output, too. Such a space has no genes.
+      fixed: the cells that are the same in every network and thus in no genotype:
+        ("reduce",) for DARTS' network with the reduction cells of `spaces.darts_frc`,
+        in a space of the one group "normal".
 
     Raises:
       JnasError: if the parts don't fit each other.
@@ -53,6 +56,7 @@ class Space:
     keep: int | None = None
     never: tuple[str, ...] = ()
     optional: bool = False
+    fixed: tuple[str, ...] = ()
 
     def __post_init__(self):
         groups_lib.check_name(self.name, "a space's name")
@@ -75,6 +79,13 @@ class Space:
                 f"{what} optional must be True or False, got "
                 f"{cells.shown(self.optional)}"
             )
+        fixed = groups_lib.distinct_names(self.fixed, f"{what} fixed")
+        names = tuple(group.name for group in groups)
+        if fixed and (fixed != ("reduce",) or names != ("normal",)):
+            raise errors.JnasError(
+                f"{what} fixed must be () or ('reduce',), the latter beside the one "
+                f"group 'normal', got {cells.shown(fixed)} beside {list(names)}"
+            )
         for group in groups:
             fewest = min(len(group.incoming(node)) for node in group.nodes)
             if self.keep is not None and not 1 <= self.keep <= fewest:
@@ -91,11 +102,20 @@ class Space:
                 restricting.check_candidates(what, group, self.keep, never)
         object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "never", never)
+        object.__setattr__(self, "fixed", fixed)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the groups."""
         return tuple(group.name for group in self.groups)
+
+    @property
+    def is_darts_like(self) -> bool:
+        """Whether networks have DARTS' normal and reduction cells, searched or fixed.
+
+        Other networks have one cell in three stages, as NAS-Bench-201's.
+        """
+        return "reduce" in self.names or bool(self.fixed)
 
     def group(self, name: str) -> Group:
         """Returns the group of that name.

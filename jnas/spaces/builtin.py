@@ -3,6 +3,8 @@
 * DARTS: Liu, Simonyan and Yang, DARTS: Differentiable Architecture Search, ICLR 2019,
   sections 3.1 (convolutional) and 3.2 (recurrent); operations and edges in the order of
   the authors' code.
+* DARTS with a fixed reduction cell: Dong and Yang, Searching for a Robust Neural
+  Architecture in Four GPU Hours, CVPR 2019 ("GDAS (FRC)").
 * NAS-Bench-201: Dong and Yang, NAS-Bench-201: Extending the Scope of Reproducible
   Neural Architecture Search, ICLR 2020 (the topology space of NATS-Bench).
 """
@@ -11,7 +13,7 @@ import functools
 
 from jnas.spaces import base, recurrent_text, text
 
-__all__ = ["darts", "darts_rnn", "nasbench201"]
+__all__ = ["darts", "darts_frc", "darts_rnn", "nasbench201"]
 
 
 @functools.cache
@@ -42,6 +44,32 @@ def darts() -> base.Space:
         for name in ("normal", "reduce")
     )
     return base.Space("darts", groups, keep=2, never=("none",))
+
+
+@functools.cache
+def darts_frc() -> base.Space:
+    """Returns the normal cell of DARTS alone, between fixed reduction cells.
+
+    What is searched is the group "normal" of `darts`. The reduction cells are those of
+    GDAS (FRC): of both inputs a 1x3 and a 3x1 convolution in 8 groups with a 1x1
+    convolution behind them, and a max pool, concatenated.
+
+    Returns:
+      The space, of 180 * 7^8 = 1,037,664,180 candidates.
+
+    Example:
+      >>> space = darts_frc()
+      >>> space.names, space.fixed, space.size
+      (('normal',), ('reduce',), 1037664180)
+    """
+    whole = darts()
+    return base.Space(
+        "darts_frc",
+        (whole.group("normal"),),
+        keep=whole.keep,
+        never=whole.never,
+        fixed=("reduce",),
+    )
 
 
 @functools.cache

@@ -28,7 +28,8 @@ class Genotype:
 
     Attributes:
       space: name of the space that it belongs to.
-      cells: pairs (name, `Cell`), for instance of "normal" and "reduce".
+      cells: pairs (name, `Cell`), for instance of "normal" and "reduce"; "normal"
+        alone stands between fixed reduction cells (`spaces.darts_frc`).
 
     Raises:
       JnasError: if a part is malformed, such as a source that is not before its
@@ -60,6 +61,11 @@ class Genotype:
     def names(self) -> tuple[str, ...]:
         """The names of the cells."""
         return tuple(name for name, _ in self.cells)
+
+    @property
+    def is_darts_like(self) -> bool:
+        """Whether it is of DARTS' network: "normal" and "reduce", or "normal" alone."""
+        return set(self.names) in ({"normal", "reduce"}, {"normal"})
 
     def __getitem__(self, name: str) -> Cell:
         for other, cell in self.cells:
@@ -147,12 +153,14 @@ class Genotype:
 
         Args:
           content: ``Genotype(normal=[('sep_conv_3x3', 0), ...], ...)`` (FairDARTS has
-            triples, ``('sep_conv_3x3', node, source)``),
+            triples, ``('sep_conv_3x3', node, source)``; without ``reduce`` the
+            reduction cells are fixed),
             ``Genotype(recurrent=[('tanh', 0), ...], concat=range(1, 9))``,
             ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` or JSON.
 
         Returns:
-          The genotype, of "darts", "darts_rnn", "nasbench201" or the space in the JSON.
+          The genotype, of "darts", "darts_frc", "darts_rnn", "nasbench201" or the space
+          in the JSON.
 
         Raises:
           JnasError: saying what in the text is wrong.

@@ -9,6 +9,7 @@ __all__ = ["get", "names", "register"]
 
 _FACTORIES: dict[str, Callable[[], base.Space]] = {
     "darts": builtin.darts,
+    "darts_frc": builtin.darts_frc,
     "darts_rnn": builtin.darts_rnn,
     "nasbench201": builtin.nasbench201,
 }

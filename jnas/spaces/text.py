@@ -6,10 +6,14 @@
   per node in node order, states 0 and 1 are the inputs. Where a list names every
   earlier state of every node (as SNAS publishes its cells) and the concat fits that
   reading, it is read so.
+* The same without ``reduce`` and ``reduce_concat``, where the reduction cells are fixed
+  (a form of jnas': the authors of GDAS publish both cells in code).
 * The recurrent cell of DARTS: see `jnas.spaces.recurrent_text`.
 * NAS-Bench-201 (Dong & Yang, ICLR 2020): ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
 """
 
+import functools
+import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -47,11 +51,8 @@ NASBENCH201_OPERATIONS = (
 # Published genotypes also use operations that the search space does not offer:
 # those of NASNet and AmoebaNet, and the noise of RobustDARTS' space S4.
 _DARTS_PUBLISHED = (*DARTS_OPERATIONS, "sep_conv_7x7", "conv_7x1_1x7", "noise")
-_DARTS_FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
-_DARTS_EXAMPLE = (
-    "Genotype(normal=[...], normal_concat=range(2, 6), reduce=[...], "
-    "reduce_concat=range(2, 6))"
-)
+_ARGUMENT = re.compile(r"(\w+)\s*=")
+_DARTS_CELLS, _FRC_CELLS = ("normal", "reduce"), ("normal",)
 _MAX_LENGTH = 20_000
 _NASBENCH201_NODES = 3
 
@@ -135,8 +136,8 @@ def check_operations(space: str, parts: Iterable[tuple[str, cells.Cell]]) -> Non
                 )
 
 
-def _write_darts(parts: Cells) -> str | None:
-    if tuple(name for name, _ in parts) != ("normal", "reduce"):
+def _write_darts(parts: Cells, names: tuple[str, ...] = _DARTS_CELLS) -> str | None:
+    if tuple(name for name, _ in parts) != names:
         return None
     # Pairs have no targets, so cells of another shape can't be told by them.
     for triples in (False, True):
@@ -152,17 +153,19 @@ def _write_darts(parts: Cells) -> str | None:
             fields.append(f"{name}={edges}, {name}_concat={concat}")
         text = f"Genotype({', '.join(fields)})"
         try:
-            if _read_darts(text) == parts:
+            if _read_darts(text, names) == parts:
                 return text
         except errors.JnasError:
             pass
     return None
 
 
-def _read_darts(text: str) -> Cells:
-    fields = calls.arguments(text, _DARTS_FIELDS, _DARTS_EXAMPLE)
+def _read_darts(text: str, names: tuple[str, ...] = _DARTS_CELLS) -> Cells:
+    expected = tuple(f"{name}{end}" for name in names for end in ("", "_concat"))
+    shown = [f"{name}=[...], {name}_concat=range(2, 6)" for name in names]
+    fields = calls.arguments(text, expected, f"Genotype({', '.join(shown)})")
     parts = []
-    for name in ("normal", "reduce"):
+    for name in names:
         concat = calls.states(fields[f"{name}_concat"], f"{name}_concat")
         triples = calls.triples(fields[name], name)
         if triples is not None:
@@ -276,7 +279,16 @@ _FORMS = {
         recurrent_text.write,
         recurrent_text.read,
     ),
-    # After the recurrent one, whose texts begin alike.
+    # These after the recurrent one, whose texts begin alike.
+    "darts_frc": _Form(
+        lambda text: (
+            text.startswith("Genotype(")
+            and set(_ARGUMENT.findall(text)) == {"normal", "normal_concat"}
+        ),
+        _DARTS_PUBLISHED,
+        functools.partial(_write_darts, names=_FRC_CELLS),
+        functools.partial(_read_darts, names=_FRC_CELLS),
+    ),
     "darts": _Form(
         lambda text: text.startswith("Genotype("),
         _DARTS_PUBLISHED,

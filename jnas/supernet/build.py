@@ -15,6 +15,7 @@ from jnas.supernet import (
     base,
     cells,
     dropping,
+    fixed_reduction,
     initial,
     macro,
     operations,
@@ -55,6 +56,8 @@ class _CellNetwork(nn.Module):
     def __call__(self, images, mixed, statistics, train, drop=None):
         def make_cell(position, channels, reduction):
             name, index = self.plan[position]
+            if name in self.space.fixed:
+                return self._fixed_cell(position, statistics)
             cell = cells.MixedCell(
                 self.space.group(name),
                 channels,
@@ -101,11 +104,24 @@ class _CellNetwork(nn.Module):
             )
         return skeleton(images, statistics)[0]
 
+    def _fixed_cell(self, position, statistics):
+        """A cell without choices; its weights are no operation's."""
+        cell = fixed_reduction.FixedReduction(
+            parent=self, name=address.cell_name(position)
+        )
+
+        def evaluate(cell, states):
+            return cell(states, statistics)
+
+        if self.remat:
+            evaluate = nn.remat(evaluate)
+        return lambda states: evaluate(cell, states)
+
 
 def _plan(space: Space, num_cells: int | None, cells_per_stage: int | None):
     """Which group and which of its cells stands at each position."""
     names = space.names
-    if names == ("normal", "reduce"):
+    if names == ("normal", "reduce") or space.fixed:
         if cells_per_stage is not None:
             raise JnasError(
                 f"space {space.name!r} takes cells=..., not cells_per_stage"
@@ -138,11 +154,11 @@ def _plan(space: Space, num_cells: int | None, cells_per_stage: int | None):
                 f"group {group.name!r} has {group.inputs} cell inputs, this skeleton "
                 f"needs {inputs.pop()}"
             )
-    plan, counts = [], dict.fromkeys(names, 0)
+    plan, counts = [], dict.fromkeys((*names, *space.fixed), 0)
     for kind in kinds:
         plan.append((kind, counts[kind]))
         counts[kind] += 1
-    return tuple(plan), counts, cells_per_stage
+    return tuple(plan), {name: counts[name] for name in names}, cells_per_stage
 
 
 def build(
@@ -160,7 +176,8 @@ def build(
 
     Spaces with the groups "normal" and "reduce" get DARTS' search network (Liu et al.,
     ICLR 2019): a stem of ``3 * channels``, ``cells`` cells with reductions at 1/3 and
-    2/3, normalisations without scale and shift except the stem's. Spaces with one group
+    2/3, normalisations without scale and shift except the stem's; where the reduction
+    cells are fixed, these hold ordinary weights, no candidates. Spaces with one group
     get NAS-Bench-201's (Dong & Yang, ICLR 2020): three stages of ``cells_per_stage``
     cells, convolutions with biases in the cells. Input channels and image size are
     those of the ``inputs`` given to ``init`` (8x8 upward).
@@ -292,6 +309,8 @@ def _places(
     """Where the weights of each operation of each cell live."""
     places = []
     for position, (name, index) in enumerate(plan):
+        if name in space.fixed:
+            continue
         group: Group = space.group(name)
         reduction = name == "reduce" and cells_per_stage is None
         prefix = (address.cell_name(position),)

@@ -391,6 +391,7 @@ def test_spaces_are_hashable_data(name):
         ],  # type: ignore
         space.keep,
         list(space.never),  # type: ignore
+        fixed=list(space.fixed),  # type: ignore
     )
     assert lists == space and hash(lists) == hash(space)
 
@@ -451,7 +452,7 @@ def test_registry(monkeypatch):
 
     monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
     assert spaces.get("darts") is spaces.darts()
-    assert spaces.names() == ("darts", "darts_rnn", "nasbench201")
+    assert spaces.names() == ("darts", "darts_frc", "darts_rnn", "nasbench201")
     spaces.register("mine", lambda: SMALL["one"])
     assert spaces.get("mine") is SMALL["one"] and "mine" in spaces.names()
     with pytest.raises(JnasError, match="did you mean 'nasbench201'"):

@@ -177,6 +177,33 @@ class Pass:
             states.append(total)
         return jnp.concatenate([states[s] for s in group.concat], -1)
 
+    def fixed_reduction(self, name, inputs, norm):
+        """GDAS' fixed reduction cell; ``norm``: `norm` or `affine_norm`."""
+        outputs = []
+        for i, x in enumerate(inputs):
+            key, groups = (name, f"halving{i}"), np.gcd(8, x.shape[-1])
+            y = jax.nn.relu(x)
+            for which, kernel, strides in (
+                ("conv0", (1, 3), (1, 2)),
+                ("conv1", (3, 1), (2, 1)),
+            ):
+                weights = self.values[*key, which]
+                assert weights.shape[:2] == kernel
+                y = lax.conv_general_dilated(
+                    y,
+                    weights,
+                    strides,
+                    [(k // 2, k // 2) for k in kernel],
+                    dimension_numbers=LAYOUT,
+                    feature_group_count=int(groups),
+                )
+            y = jax.nn.relu(norm((*key, "norm0"), y))
+            y = pointwise(y, self.values[*key, "pointwise"])
+            outputs.append(norm((*key, "norm1"), y))
+        for i, x in enumerate(inputs):
+            outputs.append(norm((name, f"pool{i}"), max_pool(x, 2)))
+        return jnp.concatenate(outputs, -1)
+
     def classify(self, x):
         pooled = jnp.mean(x, (1, 2))
         kernel = self.values["skeleton", "classifier", "kernel"]
@@ -193,7 +220,7 @@ def darts(space, cells, values, statistics, images, terms, batch=True):
     """DARTS' search network: ``(logits, updated statistics)``.
 
     Args:
-      space: groups "normal" and "reduce".
+      space: groups "normal" and "reduce", or "normal" with "reduce" fixed.
       cells: how many.
       values: weights as from `unstack`.
       statistics: running statistics as from `unstack_statistics`.
@@ -221,8 +248,11 @@ def darts(space, cells, values, statistics, images, terms, batch=True):
             preprocess(0, position, earlier, after_reduction),
             preprocess(1, position, last, False),
         ]
-        group, own = space.group(kind), terms(kind, kinds[:position].count(kind))
         name, reduction = f"cell_{position}", kind == "reduce"
+        if kind in space.fixed:
+            earlier, last = last, run.fixed_reduction(name, inputs, run.norm)
+            continue
+        group, own = space.group(kind), terms(kind, kinds[:position].count(kind))
         earlier, last = last, run.cell(name, group, own, inputs, reduction, True)
     return run.classify(last), run.new
 
@@ -277,11 +307,17 @@ def row_edges(group, operation, reduction):
     return sorted(edges, key=lambda edge: (group.edges[edge][0], edge))
 
 
+def _is_fixed(space, kinds, path):
+    """Whether weights are of no operation: outside the cells, or in a fixed cell."""
+    first = path[0]
+    return first == "skeleton" or kinds[int(first.removeprefix("cell_"))] in space.fixed
+
+
 def unstack(space, kinds, weights):
     """The shipped weight tree as a dict with an entry per edge; ``kinds`` per cell."""
     values = {}
     for path, leaf in _leaves(weights):
-        if path[0] == "skeleton":
+        if _is_fixed(space, kinds, path):
             values[path] = leaf
             continue
         cell, operation, name = path
@@ -300,7 +336,7 @@ def unstack_statistics(space, kinds, batch_stats):
     """
     halves = {}
     for path, leaf in _leaves(batch_stats):
-        if path[0] == "skeleton":
+        if _is_fixed(space, kinds, path):
             halves[path] = leaf
             continue
         cell, operation, name = path

@@ -129,6 +129,31 @@ class Conv7x1(nn.Module):
         return BatchNorm(name="norm")(column(row(nn.relu(x))), train)
 
 
+class GroupedHalving(nn.Module):
+    """ReLU, 1x3 and 3x1 convolutions in groups, norm, ReLU, 1x1 convolution, norm."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, x, train):
+        """`[B, H, W, C] -> [B, H / 2, W / 2, C]`."""
+        c, x = self.channels, nn.relu(x)
+        for i, window, stride in ((0, (1, 3), (1, 2)), (1, (3, 1), (2, 1))):
+            x = nn.Conv(
+                c,
+                window,
+                stride,
+                padding=[(k // 2, k // 2) for k in window],
+                feature_group_count=int(np.gcd(8, c)),
+                use_bias=False,
+                kernel_init=UNIFORM,
+                name=f"conv{i}",
+            )(x)
+        x = BatchNorm(name="norm0")(x, train)
+        x = conv(c, 1, name="pointwise")(nn.relu(x))
+        return BatchNorm(name="norm1")(x, train)
+
+
 def max_pool(x, stride=1):
     """The maximum over 3x3 pixels, as far as they are in the image."""
     return nn.max_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)))

@@ -127,6 +127,26 @@ class Conv7x1(nnx.Module):
         return self.norm(self.conv1(self.conv0(nnx.relu(x))))
 
 
+class GroupedHalving(nnx.Module):
+    """ReLU, 1x3 and 3x1 convolutions in groups, norm, ReLU, 1x1 convolution, norm."""
+
+    def __init__(self, channels, *, rngs):
+        c = channels
+        options = {"use_bias": False, "kernel_init": UNIFORM, "rngs": rngs}
+        options["feature_group_count"] = int(np.gcd(8, c))
+        across, down = ((0, 0), (1, 1)), ((1, 1), (0, 0))
+        self.conv0 = nnx.Conv(c, c, (1, 3), (1, 2), padding=across, **options)
+        self.conv1 = nnx.Conv(c, c, (3, 1), (2, 1), padding=down, **options)
+        self.norm0 = BatchNorm(c)
+        self.pointwise = conv(c, c, 1, rngs=rngs)
+        self.norm1 = BatchNorm(c)
+
+    def __call__(self, x):
+        """`[B, H, W, C] -> [B, H / 2, W / 2, C]`."""
+        x = self.norm0(self.conv1(self.conv0(nnx.relu(x))))
+        return self.norm1(self.pointwise(nnx.relu(x)))
+
+
 def max_pool(x, stride=1):
     """The maximum over 3x3 pixels, as far as they are in the image."""
     return nnx.max_pool(x, (3, 3), (stride, stride), ((1, 1), (1, 1)))
