@@ -91,9 +91,25 @@ SELECTORS = {
     "validated-uniform": lambda: jnas.select.validated(3, "uniform"),
 }
 PRESETS = {
-    "darts": jnas.presets.darts,
-    "darts_rnn": jnas.presets.darts_rnn,
-    "gdas": jnas.presets.gdas,
+    name: getattr(jnas.presets, name)
+    for name in (
+        "darts",
+        "darts_rnn",
+        "drnas",
+        "drnas_progressive",
+        "dsnas",
+        "fair_darts",
+        "gdas",
+        "gdas_frc",
+        "milenas",
+        "p_darts",
+        "pc_darts",
+        "proxyless",
+        "rsps",
+        "setn",
+        "snas",
+        "spos",
+    )
 }
 
 ROOMS = {

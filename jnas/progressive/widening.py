@@ -7,7 +7,8 @@ architecture goes on, with zeros where a candidate was pruned.
 
 Deviations: one draw of channels an operation and cell serves all its arrays, inputs and
 outputs alike (the authors draw for each layer). Adam's moments of the architecture and
-running statistics, which a search never uses, begin anew, and so do the schedules.
+running statistics, which a search never uses, begin anew. So does the count of steps
+that schedules see: a preset whose schedule runs on adds the steps before.
 """
 
 import functools
@@ -83,10 +84,19 @@ def _begin(rows, old_space, new_space, weights, opt_state, arch, key, state):
     grow = functools.partial(_grown, rows=rows, key=key, like=state.weights)
     grown = grow(weights)
     moments = _mirrored(opt_state, state.weight_opt_state, weights, grown, grow)
+    kept = _kept_arch(arch, state.arch, old_space, new_space)
     return state._replace(
         weights=grown,
         weight_opt_state=moments,
-        arch=_kept_arch(arch, state.arch, old_space, new_space),
+        arch=kept,
+        # as a search that begins has copies of its first arch
+        recent_archs=jax.tree.map(
+            lambda part, recent: jnp.broadcast_to(part, recent.shape),
+            kept,
+            state.recent_archs,
+        )
+        if state.recent_archs is not None
+        else None,
     )
 
 

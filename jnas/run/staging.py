@@ -35,7 +35,8 @@ class ProgressiveResult(NamedTuple):
       genotype: derived from the final state of the last stage.
       state: that state.
       search: the search of the last stage.
-      history: the rows of all stages, with "stage" from 1 and epochs that run on.
+      history: the rows of all stages, with "stage" from 1 and epochs and steps that
+        run on.
       seconds: wall time of all epochs.
       resumed_from: the step of the checkpoint that the last stage went on from, or
         None.
@@ -112,11 +113,11 @@ def progressive(
 for 12: pass steps_per_epoch=23 to the preset
     """
     root = None if workdir is None else Path(workdir)
+    if not plan.stages:
+        raise JnasError("a progressive search needs at least one stage, got none")
     if root is not None:
         with folders.claim(root):
             _describe(root, plan, data, batch_size, seed)
-    if not plan.stages:
-        raise JnasError("a progressive search needs at least one stage, got none")
     space, start = plan.space, None
     search = plan.compose(0, space)
     results: list[searching.SearchResult] = []
@@ -142,7 +143,10 @@ for 12: pass steps_per_epoch=23 to the preset
         )
         results.append(found)
         spaces.append(space)
-        history += _rows(found.history, number, len(history), space, plan.space)
+        history += _rows(found.history, number, history, space, plan.space)
+        if root is not None:
+            with folders.claim(root):
+                _leave(root, plan.space, history)
         last = number == len(plan.stages) - 1
         if not last:
             pruned = _pruned(plan, number, search, found.state, space, root)
@@ -150,8 +154,8 @@ for 12: pass steps_per_epoch=23 to the preset
             start = plan.carry and plan.carry(search, found.state, after)
             space, search = pruned, after
     if root is not None:
-        with folders.claim(root):
-            _leave(root, plan.space, history, results[-1].genotype)
+        text = results[-1].genotype.to_json() + "\n"
+        metrics.write_atomically(root / "genotype.json", text)
     return ProgressiveResult(
         genotype=results[-1].genotype,
         state=results[-1].state,
@@ -170,7 +174,11 @@ def _describe(root: Path, plan: Progressive, data: Any, batch_size: int, seed: i
     folders.match_config(
         root,
         {
-            "progressive": {**(plan.config or {}), "space": plan.space.name},
+            "progressive": {
+                **(plan.config or {}),
+                "space": plan.space.name,
+                "carries": plan.carry is not None,
+            },
             "stages": [
                 {
                     "epochs": stage.epochs,
@@ -199,7 +207,8 @@ def _pruned(plan, number, search, state, space, root) -> Space:
         text = json.dumps(
             {"format": FORMAT, "space": space.name, "candidates": left}, indent=1
         )
-        if path.exists() and path.read_text(encoding="utf-8") != text + "\n":
+        before = path.read_bytes() if path.exists() else None
+        if before not in (None, f"{text}\n".encode()):
             raise JnasError(
                 f"{path} is not what stage {number + 1} leaves: it was changed, or is "
                 "of another run; delete it and the later stages, or choose another "
@@ -209,18 +218,24 @@ def _pruned(plan, number, search, state, space, root) -> Space:
     return pruned
 
 
-def _rows(history, number, before, space, whole) -> list[dict[str, Any]]:
-    """A stage's rows among those of all: probabilities of all candidates."""
-    rows = []
-    for row in history:
-        row = {**row, "stage": number + 1, "epoch": row["epoch"] + before}
+def _rows(rows, number, history, space, whole) -> list[dict[str, Any]]:
+    """A stage's rows as they follow those before: probabilities of all candidates."""
+    done = history[-1] if history else {"epoch": 0, "step": 0}
+    following = []
+    for row in rows:
+        row = {
+            **row,
+            "stage": number + 1,
+            "epoch": done["epoch"] + row["epoch"],
+            "step": done["step"] + row["step"],
+        }
         if "probabilities" in row:
             row["probabilities"] = {
                 name: _spread(part, space.group(name), whole.group(name))
                 for name, part in row["probabilities"].items()
             }
-        rows.append(row)
-    return rows
+        following.append(row)
+    return following
 
 
 def _spread(part, group, whole) -> list[list[float]]:
@@ -231,14 +246,8 @@ def _spread(part, group, whole) -> list[list[float]]:
     return full.tolist()
 
 
-def _leave(root: Path, space: Space, history: list, genotype: Genotype) -> None:
-    """What other commands begin from; the rows have steps that run on, too."""
-    done, lines, stage = 0, [], 1
-    for i, row in enumerate(history):
-        if row["stage"] != stage:
-            done, stage = lines[i - 1]["step"], row["stage"]
-        lines.append({**row, "step": row["step"] + done})
-    text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
-    metrics.write_atomically(root / "metrics.jsonl", text)
+def _leave(root: Path, space: Space, history: list[dict[str, Any]]) -> None:
+    """The rows so far and what they are of, for reports."""
     searching.write_space(root / "space.json", space)
-    metrics.write_atomically(root / "genotype.json", genotype.to_json() + "\n")
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in history)
+    metrics.write_atomically(root / "metrics.jsonl", text)
