@@ -3,6 +3,7 @@
 Drawn with matplotlib's object interface only, like the cells.
 """
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["Curve", "collect", "draw_panel", "mean_curve", "plot_histories"]
-__all__ += ["plot_history"]
+__all__ += ["plot_history", "stage_starts"]
 
 # last word of a metric's name: panel and its axis; metrics with another are not drawn
 _PANELS = {
@@ -66,7 +67,7 @@ def plot_history(
     There is one panel for losses, one for accuracies, and one each for bits, entropies,
     shares and stability: a metric belongs to the panel that is the last word of its
     name, as in ``train_loss`` or ``skip_share``. Values that are absent or not finite
-    are left out.
+    are left out. Where ``"stage"`` changes, the curves are broken by a dotted line.
 
     Args:
       rows: one mapping for each epoch, with ``"epoch"`` and metrics.
@@ -142,7 +143,8 @@ def collect(
       histories: as in `plot_histories`.
 
     Returns:
-      The curves of each panel that has some.
+      The curves of each panel that has some; between stages of a run a point that is
+      not a number.
 
     Raises:
       JnasError: if a row has no epoch.
@@ -155,11 +157,16 @@ def collect(
     for group, runs in histories.items():
         for rows in runs:
             series: dict[str, list[tuple[float, float]]] = {}
+            stage = None
             for index, row in enumerate(rows):
                 if "epoch" not in row:
                     raise errors.JnasError(
                         f"row {index} of the history has no 'epoch', got {sorted(row)}"
                     )
+                if row.get("stage") != stage:
+                    for points in series.values():  # what comes is another network's
+                        points.append((row["epoch"] - 0.5, math.nan))
+                    stage = row.get("stage")
                 for metric, entry in row.items():
                     value = records.number(entry)
                     if metric.split("_")[-1] in _PANELS and value is not None:
@@ -234,6 +241,8 @@ def draw_panel(panel: "Axes", name: str, curves: Sequence[Curve]) -> None:
             by_metric[curve.metric] if single else by_group[curve.group],
             "-" if single else style[curve.metric],
         )
+    for place in stage_starts(curves):
+        panel.axvline(place, color="#B0B0B0", linewidth=0.9, linestyle=":", zorder=1)
     panel.set_xlabel("epoch")
     panel.set_ylabel(_PANELS[name])
     epochs = {point[0] for curve in curves for points in curve.runs for point in points}
@@ -260,6 +269,24 @@ def draw_panel(panel: "Axes", name: str, curves: Sequence[Curve]) -> None:
             names += [_short(metric, name) for metric in metrics]
     if len(names) > 1:
         panel.legend(keys, [files.plain(n) for n in names], frameon=False, fontsize=8)
+
+
+def stage_starts(curves: Iterable[Curve]) -> list[float]:
+    """Where the stages of a run begin, but for the first.
+
+    Args:
+      curves: of `collect`.
+
+    Returns:
+      Places between epochs, ascending.
+
+    Example:
+      >>> rows = [{"epoch": n, "stage": n, "val_loss": 1.0} for n in (1, 2)]
+      >>> stage_starts(collect({"": [rows]})["loss"])
+      [1.5]
+    """
+    points = (point for curve in curves for run in curve.runs for point in run)
+    return sorted({epoch for epoch, value in points if math.isnan(value)})
 
 
 def _draw_curve(panel: "Axes", curve: Curve, color: str, style: Any) -> None:

@@ -175,6 +175,11 @@ def curves(what: str, histories: dict[str, Any], shown: Pictures) -> str:
             f'<p class="soft">Thin lines are single runs or seeds; {of}the thick line '
             "is their mean, the band reaches from the lowest to the highest.</p>"
         )
+    if any(curve_pictures.stage_starts(curve) for curve in panels.values()):
+        note += (
+            '<p class="soft">At a dotted line the next stage begins, with fewer '
+            "candidates and another network.</p>"
+        )
     title = f"{what.capitalize()} over the epochs"
     grid = f'<div class="panels">{"".join(drawn)}</div>'
     return page.section(what, title, grid, note)

@@ -83,6 +83,7 @@ def count(search):
     return sum(leaf.size for leaf in jax.tree.leaves(state.weights))
 
 
+@pytest.mark.slow
 def test_p_darts_networks_have_the_published_sizes():
     plan = presets.p_darts(DARTS)
     sizes = [count(plan.compose(n, DARTS)) for n in range(3)]

@@ -118,3 +118,18 @@ def test_wrong_tables_are_told(tmp_path):
         report.plot_arch({"cell": np.ones((5, 6))}, "nasbench201", path)
     with pytest.raises(errors.JnasError, match="unknown space"):
         report.plot_arch({"cell": np.ones((6, 5))}, "nasbench", path)
+
+
+def test_stages_are_apart():
+    rows = [{**row, "stage": 1 + row["epoch"] // 3} for row in ROWS]
+    del rows[3]["val_loss"]  # a stage's first epoch needn't have it
+    panel = report.plot_history(rows)[0]
+    train, val, line = panel.get_lines()
+    np.testing.assert_array_equal(train.get_xdata(), [0, 1, 2, 2.5, 3, 4, 5])
+    np.testing.assert_array_equal(val.get_xdata(), [0, 1, 2, 2.5, 4, 5])
+    for curve in (train, val):
+        assert np.isnan(curve.get_ydata()).tolist().index(True) == 3
+    assert line.get_xdata() == [2.5, 2.5] and line.get_linestyle() == ":"
+    # one stage, or none: nothing of that
+    for same in (ROWS, [{**row, "stage": 1} for row in ROWS]):
+        assert len(report.plot_history(same)[0].get_lines()) == 2

@@ -306,7 +306,7 @@ def test_a_run_tells_its_ragged_space(tmp_path):
     from jnas.run import searching
 
     space = Space("ragged", (GROUP,))
-    searching._write_space(tmp_path / "space.json", space)
+    searching.write_space(tmp_path / "space.json", space)
     content = json.loads((tmp_path / "space.json").read_text())
     assert runs._own_space(content) == space
     for group in content["groups"]:  # as written before there were candidates
