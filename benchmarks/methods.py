@@ -33,6 +33,7 @@ import tyro
 import jnas
 from jnas import data as datasets
 from jnas import presets, run
+from jnas.progressive import Progressive
 from jnas.run import comparing
 from jnas.run.environment import environment
 
@@ -148,27 +149,19 @@ def find(method: str, config: Config, data: datasets.Dataset, seed: int) -> dict
         return {"genotype": drawn, "seconds": 0.0, "cpu_seconds": 0.0}
     start = time.process_time()
     search = compose(method, config)
-    drive = jnas.progressive.run if method in staged() else run.search
-    options = {} if method in staged() else {"epochs": config.epochs}
-    found = drive(
-        search,
-        data,
-        batch_size=config.batch_size,
-        seed=seed,
-        progress=False,
-        **options,
-    )
+    options: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "seed": seed,
+        "progress": False,
+    }
+    if isinstance(search, Progressive):
+        found = run.progressive(search, data, **options)
+    else:
+        found = run.search(search, data, epochs=config.epochs, **options)
     return {
         "genotype": found.genotype,
         "seconds": seconds(found.history),
         "cpu_seconds": time.process_time() - start,
-    }
-
-
-def staged() -> set[str]:
-    """The presets that search in stages."""
-    return {
-        name for name in ("p_darts", "drnas_progressive") if name in presets.names()
     }
 
 
