@@ -246,7 +246,9 @@ def differentiable(
       arch_every: at every how many-th step from there on arch is updated.
       recent: how many earlier archs the state keeps.
       recent_every: at which interval of steps one is kept.
-      config: names and hyper-parameters, saved with runs.
+      config: names and hyper-parameters, saved with runs. `jnas.run.search` heeds
+        "epochs", "steps_per_epoch" and "data": if that is "full", both halves of a step
+        get the same batch of all training data.
 
     Returns:
       The search.

@@ -211,8 +211,6 @@ def drnas_progressive(
 
 def _nothing(space: Space) -> tuple[str, ...]:
     """What the last stage of P-DARTS drops first, if each edge has something else."""
-    if "none" in space.never:
-        return ()
     lists = [
         names
         for group in space.groups

@@ -242,7 +242,7 @@ def draw_panel(panel: "Axes", name: str, curves: Sequence[Curve]) -> None:
             "-" if single else style[curve.metric],
         )
     for place in stage_starts(curves):
-        panel.axvline(place, color="#B0B0B0", linewidth=0.9, linestyle=":", zorder=1)
+        panel.axvline(place, color="#808080", linewidth=1.1, linestyle=":", zorder=1)
     panel.set_xlabel("epoch")
     panel.set_ylabel(_PANELS[name])
     epochs = {point[0] for curve in curves for points in curve.runs for point in points}

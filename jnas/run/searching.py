@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 import logging
 import os
@@ -102,7 +103,7 @@ def search(
       report: whether to write ``report.html`` in the workdir at the end.
       start: ``(key, initial state) -> state`` to begin with, e.g. of
         `jnas.progressive.widen`; best a `jax.tree_util.Partial`, whose arrays are no
-        constants of a program.
+        constants of a program and tell this start from others.
       label: the name in what is shown.
 
     Returns:
@@ -176,6 +177,7 @@ pass epochs=2 to the preset
             "search": search.config,
             "data": {"name": data.name, "fingerprint": data.fingerprint()},
             "batch_size": batch_size,
+            **({} if start is None else {"start": _digest(start)}),
         },
         chunk=chunk,
         label=label,
@@ -208,6 +210,19 @@ def _started(init, start, key):
     """The initial state that a caller begins with."""
     own, given = jax.random.split(key)
     return start(given, init(own))
+
+
+def _digest(start: Any) -> str:
+    """Tells one state to begin with from another, by the bits of its arrays."""
+    hasher = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(start):
+        if getattr(leaf, "dtype", None) is None:
+            continue  # a function without arrays
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        name = f"{jax.tree_util.keystr(path)}:{leaf.dtype}:{leaf.shape}\n"
+        hasher.update(name.encode() + np.asarray(leaf).tobytes())
+    return f"sha256:{hasher.hexdigest()[:16]}"
 
 
 def _on_one_batch(step: Callable[..., Any]) -> Callable[..., Any]:

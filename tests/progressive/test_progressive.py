@@ -348,3 +348,25 @@ def test_a_stop_ends_the_stage_and_the_next_begins():
     )
     assert [row["stage"] for row in result.history] == [1, 2]
     assert result.stopped
+
+
+def test_p_darts_drops_none_first_after_its_last_stage():
+    space = jnas.spaces.nasbench201()
+    plan = presets.p_darts(space, channels=2, cells_per_stage=1, epochs=2)
+    weights = {"cell": np.tile([0.6, 0.0, 0.1, 0.3, 0.0], (6, 1))}
+    found = [
+        {
+            edge.operation
+            for edge in plan.compose(number, space)
+            .selector.select(None, Mixture(weights), space=space)["cell"]
+            .edges
+        }
+        for number in range(3)
+    ]
+    assert found == [{"none"}, {"none"}, {"nor_conv_3x3"}]
+    # unless an edge has nothing else
+    only = space.restrict({"cell": [["none"], *[["none", "nor_conv_3x3"]] * 5]})
+    cell = plan.compose(2, only).selector.select(
+        None, jnas.mixture.uniform(only), space=only
+    )["cell"]
+    assert cell.edges[0].operation == "none"

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 import jnas
 from jnas import presets
@@ -364,3 +365,40 @@ def test_a_run_carries_the_network_over_and_goes_on_in_the_same_bits(tmp_path):
     # ... and is another run.
     with pytest.raises(jnas.JnasError, match="carries"):
         run(tmp_path / "whole", plan._replace(carry=None))
+
+
+def test_a_search_tells_what_it_began_with(tmp_path):
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(4), 12).astype(np.int32)
+    data = jnas.data.from_arrays(rng.integers(0, 255, (48, 8, 8, 1), np.uint8), label)
+    search = tiny.tiny_search(weight_tx=jnas.optimizers.coupled_sgd(1e-30))
+
+    def begin(value, key, state):
+        del key
+        return state._replace(weights=jax.tree.map(lambda w: w + value, state.weights))
+
+    def run(value, workdir=tmp_path / "run"):
+        start = value and jax.tree_util.Partial(begin, jnp.float32(value))
+        return jnas.run.search(
+            search,
+            data,
+            epochs=1,
+            batch_size=12,
+            workdir=workdir,
+            progress=False,
+            report=False,
+            start=start,
+        )
+
+    higher, lower = run(100.0), run(50.0, tmp_path / "other")
+    for a, b in zip(
+        jax.tree.leaves(higher.state.weights),
+        jax.tree.leaves(lower.state.weights),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a - b, 50, rtol=1e-4)
+    again = run(100.0)
+    assert again.resumed_from == higher.state.step
+    for other in (50.0, None):
+        with pytest.raises(jnas.JnasError, match="start"):
+            run(other)
