@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jnas.supernet import layers, operations, stacked
+from jnas.supernet import kernels, layers, operations, stacked
 
 __all__ = ["Sampled"]
 
@@ -182,6 +182,31 @@ class _Found(NamedTuple):
     own: dict[int, dict[str, Any]]
 
 
+class _Parts(NamedTuple):
+    """The output of an edge, ``(kept - centre) * scale``.
+
+    Attributes:
+      kept: ``[B, H, W, C]``.
+      centre: ``[C]``.
+      scale: ``[C]``, times the mixture weight.
+    """
+
+    kept: jax.Array
+    centre: jax.Array
+    scale: jax.Array
+
+
+def _spread(weight, y):
+    """A weight ``[1]`` as a scale of each channel."""
+    return jnp.broadcast_to(weight, y.shape[-1:]).astype(layers.storage_dtype(y.dtype))
+
+
+def _moments(y):
+    """Mean and biased variance by channel, with their gradients."""
+    mean = jnp.mean(y, (0, 1, 2))
+    return mean, jnp.mean(jnp.square(y - kernels.per_channel(mean)), (0, 1, 2))
+
+
 @jax.custom_vjp
 def _instead(z: jax.Array, kept: jax.Array) -> jax.Array:
     """The kept value of ``z``, with the gradient of ``z``, which is not computed."""
@@ -216,45 +241,95 @@ def _edge_function(branches: tuple[_Branch, ...], stride, statistics, train):
         return _Found(norms, own)
 
     def candidate(place):
-        """``(weight, x, params, rest, factor, keep) -> (y, _Found)`` of a candidate.
+        """``(parts, output)`` of a candidate, functions of the same operands.
 
-        ``keep`` is called with an array of the output's shape, from which the output
-        is cheap.
+        ``parts(weight, x, params, rest, factor) -> (_Parts, _Found)``, and
+        ``output(weight, x, params, rest, factor, kept) -> y``, which takes the kept
+        array for what it would compute itself, but for its gradient.
         """
         static = branches[place]
-
-        def nothing(weight, x, params, rest, factor, keep):
-            del weight, params, factor, keep
-            return jnp.zeros(shape(x), x.dtype), idle(rest)
-
-        def built_in(weight, x, params, rest, factor, keep):
-            new: dict[str, Any] = {}
+        names = ()
+        if isinstance(static.operation, operations.Operation):
             names = static.operation.norms(stride)
 
+        def whole(y, weight, found):
+            """The parts of what needs no normalisation."""
+            return _Parts(
+                y,
+                jnp.zeros(y.shape[-1], layers.storage_dtype(y.dtype)),
+                _spread(weight, y),
+            ), found
+
+        def nothing(weight, x, params, rest, factor):
+            del params, factor
+            return whole(jnp.zeros(shape(x), x.dtype), 0 * weight, idle(rest))
+
+        def no_output(weight, x, params, rest, factor, kept):
+            del weight, params, rest, factor, kept
+            return jnp.zeros(shape(x), x.dtype)
+
+        def norms(rest, new, last):
+            """All but the last normalisation, which is the caller's."""
+
             def norm(name, y, weight=None):
-                y = keep(y) if name == names[-1] else y
+                if name == names[-1]:
+                    return last(name, y, weight)
                 if statistics == "batch":
                     z, mean, var = stacked.normalised(y, weight, 1)
                     new[name] = (mean, var)
                     return z
                 return stacked.by_running(y, weight, *rest[place][name])
 
-            is_pool = not names and static.operation.droppable(stride)
-            y = static.operation.apply(
-                params[place], norm, x, stride, None if is_pool else weight
-            )
-            y = jnp.squeeze(y, -2)
-            if is_pool:
-                y = keep(y) * weight.reshape(1, 1, 1, 1).astype(y.dtype)
-            if static.is_skip:
-                y = y * jnp.squeeze(factor, -2)
+            return norm
+
+        def built_in(weight, x, params, rest, factor):
+            new: dict[str, Any] = {}
+            parts = []
+
+            def last(name, y, _):
+                wide = y.astype(layers.storage_dtype(y.dtype))
+                if statistics == "batch":
+                    mean, var = _moments(wide)
+                    new[name] = (mean, layers.unbiased(var, y.size // y.shape[-1]))
+                else:
+                    mean, var = (v.reshape(-1) for v in rest[place][name])
+                scale = lax.rsqrt(var + layers.EPSILON) * _spread(weight, wide)
+                parts.append(_Parts(y, mean, scale))
+                return y
+
+            norm = norms(rest, new, last)
+            # The weight is in the parts; with one, pools are normalised, too.
+            given = weight if names else None
+            y = static.operation.apply(params[place], norm, x, stride, given)
+            if not parts:
+                y = jnp.squeeze(y, -2)
+                if static.is_skip:
+                    y = y * jnp.squeeze(factor, -2)
+                return whole(y, weight, idle(rest))
             found = idle(rest)
             if new:
                 found = found._replace(norms={**found.norms, static.column: new})
-            return y, found
+            return parts[0], found
 
-        def own_one(weight, x, params, rest, factor, keep):
-            del factor, keep
+        def built_in_output(weight, x, params, rest, factor, kept):
+            def last(name, y, weight):
+                y = _instead(y, kept)
+                if statistics == "batch":
+                    return stacked.normalised(y, weight, 1)[0]
+                return stacked.by_running(y, weight, *rest[place][name])
+
+            norm = norms(rest, {}, last)
+            given = weight if names else None
+            y = static.operation.apply(params[place], norm, x, stride, given)
+            y = jnp.squeeze(y, -2)
+            if not names:
+                if static.is_skip:
+                    y = y * jnp.squeeze(factor, -2)
+                y = _instead(y, kept) * weight.reshape(1, 1, 1, 1).astype(y.dtype)
+            return y
+
+        def own_one(weight, x, params, rest, factor):
+            del factor
             made = static.operation(x.shape[-1], stride)
             found = idle(rest)
             if isinstance(made, nn.Module):
@@ -267,44 +342,45 @@ def _edge_function(branches: tuple[_Branch, ...], stride, statistics, train):
                 found = found._replace(own={**found.own, static.column: changed})
             else:
                 y = operations.call_candidate(made, x, train)
-            return y * weight.reshape(1, 1, 1, 1).astype(y.dtype), found
+            return whole(y, weight, found)
+
+        def own_output(weight, x, params, rest, factor, kept):
+            y = own_one(weight, x, params, rest, factor)[0].kept
+            return _instead(y, kept) * weight.reshape(1, 1, 1, 1).astype(y.dtype)
 
         if static.operation is None:
-            return nothing
+            return nothing, no_output
         if isinstance(static.operation, operations.Operation):
-            return built_in
-        return own_one
+            return built_in, built_in_output
+        return own_one, own_output
 
     candidates = [candidate(place) for place in range(len(branches))]
 
+    # A conditional would keep room for what the backward pass of each candidate needs,
+    # filled with zeros for those that did not run. Here one array serves all, the value
+    # before the last normalisation; that is applied outside, together with the sum over
+    # the edges, and what else the backward pass needs is computed again.
     @jax.jit
     def forward(index, weight, x, params, rest, factor):
         def call(run):
             def branch(weight, x, params, rest, factor):
-                def output(weight, x, params):
-                    kept = []
-
-                    def keep(y):
-                        kept.append(y)
-                        return y
-
-                    y, found = run(weight, x, params, rest, factor, keep)
-                    return y, (found, *(kept or [jnp.zeros(shape(x), x.dtype)]))
+                def parts(weight, x, params):
+                    return run(weight, x, params, rest, factor)
 
                 # Only the values; but what the kernels' own rules compute, so that
                 # forward mode can differentiate it.
-                y, _, (found, kept) = jax.vjp(output, weight, x, params, has_aux=True)
-                return y, found, kept
+                values, _, found = jax.vjp(parts, weight, x, params, has_aux=True)
+                return values, found
 
             return branch
 
-        calls = [call(run) for run in candidates]
-        y, found, kept = lax.switch(index, calls, weight, x, params, rest, factor)
-        return (y, found), (index, weight, x, params, rest, factor, kept)
+        calls = [call(run) for run, _ in candidates]
+        parts, found = lax.switch(index, calls, weight, x, params, rest, factor)
+        y = parts.kept - kernels.per_channel(parts.centre)
+        y = (y * kernels.per_channel(parts.scale)).astype(x.dtype)
+        found = jax.tree.map(lax.stop_gradient, found)
+        return (y, found), (index, weight, x, params, rest, factor, parts.kept)
 
-    # Written out, as a conditional would keep room for what the backward pass of each
-    # candidate needs, filled with zeros for those that did not run. Here one array
-    # serves all, and what else is needed is computed again.
     @jax.jit
     def backward(residuals, cotangents):
         index, weight, x, params, rest, factor, kept = residuals
@@ -314,8 +390,7 @@ def _edge_function(branches: tuple[_Branch, ...], stride, statistics, train):
             def branch(gradient, weight, x, params, rest, factor, kept):
                 def output(weight, x, own):
                     own = (*params[:place], own, *params[place + 1 :])
-                    keep = functools.partial(_instead, kept=kept)
-                    return run(weight, x, own, rest, factor, keep)[0]
+                    return run(weight, x, own, rest, factor, kept)
 
                 _, pull = jax.vjp(output, weight, x, params[place])
                 d_weight, d_x, d_own = pull(gradient)
@@ -324,7 +399,7 @@ def _edge_function(branches: tuple[_Branch, ...], stride, statistics, train):
 
             return branch
 
-        calls = [call(place, run) for place, run in enumerate(candidates)]
+        calls = [call(place, run) for place, (_, run) in enumerate(candidates)]
         operands = gradient, weight, x, params, rest, factor, kept
         return (None, *lax.switch(index, calls, *operands), None, None)
 
