@@ -36,7 +36,7 @@ class Search:
     """Read images batch by batch, for sets larger than the device's memory (needs
     Grain: pip install jnas[grain])."""
     epochs: int = 50
-    """Length of the search; of each stage, where a method has several."""
+    """Length of the search, or of each of its stages."""
     batch_size: int = 64
     """Of search and retraining."""
     channels: int = 8

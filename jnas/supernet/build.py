@@ -20,10 +20,14 @@ from jnas.supernet import (
     macro,
     operations,
     partial,
+    sampled,
     stacked,
 )
 
 __all__ = ["build", "check_positive"]
+
+# What rematerialised cells keep.
+_POLICY = jax.checkpoint_policies.save_only_these_names(sampled.KEPT)
 
 
 def check_positive(**values: Any) -> None:
@@ -73,7 +77,7 @@ class _CellNetwork(nn.Module):
                 return cell(states, weights, statistics, train, rest, own)
 
             if self.remat:
-                evaluate = nn.remat(evaluate)
+                evaluate = nn.remat(evaluate, policy=_POLICY)
             rest = cells.CellMixture(
                 None if mixed.offsets is None else mixed.offsets[name][index],
                 None if mixed.edges is None else mixed.edges[name],
@@ -114,7 +118,7 @@ class _CellNetwork(nn.Module):
             return cell(states, statistics)
 
         if self.remat:
-            evaluate = nn.remat(evaluate)
+            evaluate = nn.remat(evaluate, policy=_POLICY)
         return lambda states: evaluate(cell, states)
 
 
@@ -191,7 +195,8 @@ def build(
       partial_channels: the operations see one channel of so many, the others go around
         them (PC-DARTS: 4); it must divide ``channels``.
       remat: whether the backward pass computes each cell again instead of keeping what
-        is inside it: less memory, about one more forward pass.
+        is inside it: less memory, about one more forward pass. Of sampled edges one
+        array each is kept.
       dtype: compute dtype; parameters, statistics and logits are at least float32.
 
     Returns:

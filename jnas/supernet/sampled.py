@@ -17,10 +17,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from jnas.supernet import kernels, layers, operations, stacked
 
-__all__ = ["Sampled"]
+__all__ = ["KEPT", "Sampled"]
+
+# The name of what rematerialised cells keep, too: computing the candidates again would
+# cost more than it saves.
+KEPT = "jnas_sampled_edge"
 
 
 class _Branch(NamedTuple):
@@ -375,7 +380,11 @@ def _edge_function(branches: tuple[_Branch, ...], stride, statistics, train):
             return branch
 
         calls = [call(run) for run, _ in candidates]
-        parts, found = lax.switch(index, calls, weight, x, params, rest, factor)
+        return lax.switch(index, calls, weight, x, params, rest, factor)
+
+    def outside(index, weight, x, params, rest, factor):
+        parts, found = forward(index, weight, x, params, rest, factor)
+        parts = jax.tree.map(lambda part: checkpoint_name(part, KEPT), parts)
         y = parts.kept - kernels.per_channel(parts.centre)
         y = (y * kernels.per_channel(parts.scale)).astype(x.dtype)
         found = jax.tree.map(lax.stop_gradient, found)
@@ -404,6 +413,6 @@ def _edge_function(branches: tuple[_Branch, ...], stride, statistics, train):
         return (None, *lax.switch(index, calls, *operands), None, None)
 
     # The rules are jitted and not the whole, which forward mode could not enter.
-    edge = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
-    edge.defvjp(forward, backward)
+    edge = jax.custom_vjp(lambda *arguments: outside(*arguments)[0])
+    edge.defvjp(outside, backward)
     return edge
