@@ -8,8 +8,6 @@ from jnas import cli, presets, spaces
 from jnas.spaces import registry
 
 METHODS = sorted(set(presets.names()) - {"darts_rnn", "gdas_frc"})
-# One of each kind; the others cost as much again.
-FAST = ("fair_darts", "gdas", "rsps", "snas")
 
 
 @pytest.fixture(autouse=True)
@@ -41,13 +39,7 @@ def arguments(method, **options):
     return words
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
-        for name in METHODS
-    ],
-)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_searches_digits(method, tmp_path, capsys):
     assert cli.main(arguments(method)) == 0
     out = capsys.readouterr().out
