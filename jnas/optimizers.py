@@ -23,6 +23,7 @@ __all__ = [
     "coupled_adam",
     "coupled_sgd",
     "scale_by_window",
+    "with_hyperparams",
 ]
 
 
@@ -202,6 +203,51 @@ def coupled_adam(
     return optax.inject_hyperparams(make)(
         learning_rate=learning_rate, weight_decay=weight_decay
     )
+
+
+def with_hyperparams(state: Any, values: dict[str, float]) -> Any:
+    """An optimizer's state with other run-time hyper-parameters.
+
+    Args:
+      state: of a transformation with ``optax.inject_hyperparams`` somewhere in it.
+      values: ``{name: value}``.
+
+    Returns:
+      The state, of the same structure.
+
+    Raises:
+      JnasError: nothing in the state has such a hyper-parameter.
+
+    Example:
+      >>> state = coupled_sgd(0.1).init(jnp.ones(2))
+      >>> new = with_hyperparams(state, {"weight_decay": 0.01})
+      >>> round(float(new.hyperparams["weight_decay"]), 4)
+      0.01
+    """
+    known: set[str] = set()
+
+    def has(part):
+        return hasattr(part, "hyperparams") and hasattr(part, "_replace")
+
+    def change(part):
+        if not has(part):
+            return part
+        known.update(part.hyperparams)
+        new = {
+            name: jnp.asarray(values[name], jnp.result_type(old))
+            for name, old in part.hyperparams.items()
+            if name in values
+        }
+        return part._replace(hyperparams={**part.hyperparams, **new})
+
+    found = jax.tree.map(change, state, is_leaf=has)
+    for name in values:
+        if name not in known:
+            raise JnasError(
+                f"the optimizer has no run-time hyper-parameter {name!r}, only "
+                f"{sorted(known)}: make it with optax.inject_hyperparams"
+            )
+    return found
 
 
 def scale_by_window(bptt: int) -> optax.GradientTransformationExtraArgs:

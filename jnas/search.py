@@ -16,25 +16,30 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from jnas import bilevel, mixture, numerics, optimizers, regularizers, relax, select
+from jnas import (
+    bilevel,
+    diagnostics,
+    numerics,
+    optimizers,
+    regularizers,
+    relax,
+    select,
+)
+from jnas.diagnostics import Diagnostics, summary
 from jnas.errors import JnasError
 from jnas.mixture import Mixture
-from jnas.select.picking import SKIPS
 from jnas.spaces import Genotype
 from jnas.supernet import base
 
 __all__ = [
-    "SKIPS",
     "ArchInfo",
     "Diagnostics",
     "Search",
     "SearchInfo",
     "SearchState",
     "WeightInfo",
-    "derived_skip_share",
     "differentiable",
     "seed_axes",
 ]
@@ -123,28 +128,6 @@ class SearchInfo(NamedTuple):
     arch_skipped: jax.Array
 
 
-class Diagnostics(NamedTuple):
-    """What `Search.inspect` measures on one batch, at the present arch.
-
-    Attributes:
-      loss: with the mixture of all candidates, batch statistics.
-      metrics: the task's, likewise.
-      derived_loss: with the derived genotype's one-hot mixture, same weights.
-      derived_metrics: likewise.
-      arch_entropy: as in `ArchInfo`.
-      skip_share: as in `ArchInfo`.
-      derived_skip_share: share of skip connections among the genotype's operations.
-    """
-
-    loss: jax.Array
-    metrics: dict[str, jax.Array]
-    derived_loss: jax.Array
-    derived_metrics: dict[str, jax.Array]
-    arch_entropy: jax.Array
-    skip_share: jax.Array
-    derived_skip_share: float
-
-
 class Search(NamedTuple):
     """A search as pure, un-jitted functions.
 
@@ -156,12 +139,15 @@ class Search(NamedTuple):
       step: ``(state, train_batch, val_batch) -> (state, SearchInfo)``.
       weights_only: ``(state, train_batch, val_batch) -> (state, WeightInfo)``, the step
         of a warm-up: as ``step``, without the arch half.
-      inspect: ``(state, batch) -> Diagnostics``; on the host, outside ``step``.
+      inspect: ``(state, batch, *, curvature=True) -> Diagnostics``; on the host,
+        outside ``step``; without ``curvature`` no lambda_max.
       derive: ``(state, *, evaluate=None, key=None) -> Genotype``; on the host.
         ``evaluate(mixture) -> metrics`` on validation data is for selectors that
         compare candidates.
       probabilities: ``(arch) -> Mixture``, the deterministic view of arch.
       evaluate: ``(state, mixture, batch, *, statistics="batch") -> (loss, metrics)``.
+      lambda_max: ``(state, batch, *, products=20) -> scalar``, the largest eigenvalue
+        of the loss' Hessian by arch, at the deterministic mixture; pure.
       regularizer: the plug-in, for its ``epoch_end`` hook.
       task: what is learned.
       config: names and hyper-parameters, for the record; a preset fills it.
@@ -181,6 +167,7 @@ class Search(NamedTuple):
     derive: Callable[..., Genotype]
     probabilities: Callable[[Any], Mixture]
     evaluate: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+    lambda_max: Callable[..., jax.Array]
     regularizer: regularizers.Regularizer
     task: base.Task
     config: dict[str, Any]
@@ -244,7 +231,8 @@ def differentiable(
       arch_from: the number of steps before the first that updates arch (a warm-up of
         the weights).
       arch_every: at every how many-th step from there on arch is updated.
-      recent: how many earlier archs the state keeps.
+      recent: how many earlier archs the state keeps, at the least; a regularizer may
+        need more.
       recent_every: at which interval of steps one is kept.
       config: names and hyper-parameters, saved with runs. `jnas.run.search` heeds
         "epochs", "steps_per_epoch" and "data": if that is "full", both halves of a step
@@ -284,6 +272,7 @@ def differentiable(
     regularizer = regularizer or regularizers.identity()
     selector = selector or select.argmax()
     task = task or base.classification()
+    recent = max(recent, regularizer.keeps_archs + 1 if regularizer.keeps_archs else 0)
     space = supernet.space
     weight_tx = optimizers.accepting(weight_tx, "weight_tx")
     arch_tx = optimizers.accepting(arch_tx, "arch_tx")
@@ -340,7 +329,12 @@ def differentiable(
                     state, weights, mixed, batch, key, model_state, statistics
                 )[0]
 
-            context = {"loss_fn": loss_fn, "step": state.step, "phase": phase}
+            context = {
+                "loss_fn": loss_fn,
+                "step": state.step,
+                "phase": phase,
+                "probabilities": probabilities,
+            }
             mixed = relaxation.sample(
                 arch, key=sample_key, step=state.step, phase=phase, space=space
             )
@@ -415,7 +409,7 @@ def differentiable(
             )
         }
         state = state._replace(**changed)
-        entropy, skips = _summary(space, probabilities(state.arch))
+        entropy, skips = summary(space, probabilities(state.arch))
         return state, ArchInfo(
             value,
             metrics,
@@ -504,33 +498,35 @@ def differentiable(
         )
         return loss, metrics
 
-    # Compiled once for both mixtures of every `inspect`: only their values differ.
-    measure = jax.jit(evaluate)
+    def lambda_max(state, batch, *, products=20):
+        def loss(arch):
+            mixed = probabilities(arch)
+            return forward(
+                state,
+                state.weights,
+                mixed,
+                batch,
+                state.key,
+                {**state.model_state, **state.streams},
+            )[0]
 
-    def inspect(state, batch):
-        mixed = probabilities(state.arch)
-
-        def on_batch(candidate):
-            loss, metrics = measure(state, candidate, batch)
-            return {"loss": float(loss), **{k: float(v) for k, v in metrics.items()}}
-
-        genotype = derive(state, evaluate=on_batch, key=phase_key(state, 2))
-        loss, metrics = measure(state, mixed, batch)
-        partial = (supernet.config or {}).get("partial_channels", 1) > 1
-        derived = mixture.from_genotype(
-            space, genotype, edges=partial or mixed.edges is not None
-        )
-        derived_loss, derived_metrics = measure(state, derived, batch)
-        entropy, skips = _summary(space, mixed)
-        return Diagnostics(
+        return regularizers.curvature.largest_eigenvalue(
             loss,
-            metrics,
-            derived_loss,
-            derived_metrics,
-            entropy,
-            skips,
-            derived_skip_share(genotype),
+            state.arch,
+            phase_key(state, 3),
+            mask=regularizers.curvature.choosable_arch(space, state.arch),
+            steps=products,
         )
+
+    inspect = diagnostics.inspector(
+        space,
+        supernet.config,
+        probabilities=probabilities,
+        evaluate=evaluate,
+        lambda_max=lambda_max,
+        derive=derive,
+        key_of=lambda state: phase_key(state, 2),
+    )
 
     return Search(
         supernet=supernet,
@@ -543,6 +539,7 @@ def differentiable(
         derive=derive,
         probabilities=probabilities,
         evaluate=evaluate,
+        lambda_max=lambda_max,
         regularizer=regularizer,
         task=task,
         config={
@@ -557,24 +554,6 @@ def differentiable(
         arch_from=arch_from,
         arch_every=arch_every,
     )
-
-
-def derived_skip_share(genotype: Genotype) -> float:
-    """The share of skip connections among a genotype's operations.
-
-    Args:
-      genotype: the genotype.
-
-    Returns:
-      A fraction.
-
-    Example:
-      >>> import jnas
-      >>> derived_skip_share(jnas.spaces.nasbench201().decode([1, 1, 1, 3, 3, 3]))
-      0.5
-    """
-    names = [edge.operation for _, cell in genotype.cells for edge in cell.edges]
-    return sum(name in SKIPS for name in names) / max(len(names), 1)
 
 
 def _active(
@@ -601,21 +580,3 @@ def _remember(state: SearchState, step: jax.Array, every: int) -> Any:
         state.recent_archs,
         state.arch,
     )
-
-
-def _summary(space, mixed):
-    """Mean relative entropy of the edges, mean probability of skip connections."""
-    entropies, skips = [], []
-    for group in space.groups:
-        weights = mixed.weights[group.name]
-        weights = weights if weights.ndim == 2 else jnp.mean(weights, axis=0)
-        entropy = numerics.normalised_entropy(weights)
-        if group.candidates is not None:  # relative to what the edge can choose from
-            counts = np.maximum(group.allowed.sum(axis=1), 2)
-            entropy = entropy * (np.log(group.num_operations) / np.log(counts))
-        entropies.append(entropy)
-        columns = [i for i, op in enumerate(group.operations) if op in SKIPS]
-        total = jnp.sum(weights, axis=-1)
-        share = jnp.sum(weights[:, jnp.array(columns, int)], axis=-1)
-        skips.append(share / jnp.where(total > 0, total, 1.0))
-    return jnp.mean(jnp.concatenate(entropies)), jnp.mean(jnp.concatenate(skips))

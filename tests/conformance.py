@@ -46,6 +46,8 @@ SCHEDULES = {
     "exponential_temperature",
     "linear_rate",
     "decaying_rate",
+    "growing_radius",
+    "curvature",
 }
 HYPERGRADIENTS = {
     "first_order": jnas.bilevel.first_order,
@@ -70,6 +72,17 @@ REGULARIZERS = {
         jnas.regularizers.linear_rate(0.3, epochs=5, steps_per_epoch=1)
     ),
     "skip_dropout": jnas.regularizers.skip_dropout,
+    "random_smoothing": jnas.regularizers.random_smoothing,
+    "adversarial_smoothing": lambda: jnas.regularizers.adversarial_smoothing(
+        jnas.regularizers.growing_radius(epochs=3, steps_per_epoch=1)
+    ),
+    "hessian_norm": jnas.regularizers.hessian_norm,
+    "hessian_norm-frobenius": lambda: jnas.regularizers.hessian_norm("frobenius"),
+    "hessian_norm-trace": lambda: jnas.regularizers.hessian_norm(
+        "trace", lambda step: 0.1 * step, samples=2
+    ),
+    "eigenvalue_stop": jnas.regularizers.eigenvalue_stop,
+    "eigenvalue_adaptive": jnas.regularizers.eigenvalue_adaptive,
     "expected_cost": lambda: jnas.regularizers.expected_cost(
         {"cell": [[0.0, 1.0, 4.0]] * 3}, strength=0.1
     ),
@@ -94,6 +107,8 @@ PRESETS = {
     name: getattr(jnas.presets, name)
     for name in (
         "darts",
+        "darts_ada",
+        "darts_es",
         "darts_rnn",
         "drnas",
         "drnas_progressive",
@@ -101,11 +116,16 @@ PRESETS = {
         "fair_darts",
         "gdas",
         "gdas_frc",
+        "hessian_darts",
         "milenas",
         "p_darts",
         "pc_darts",
         "proxyless",
+        "r_darts_dp",
+        "r_darts_l2",
         "rsps",
+        "sdarts_adv",
+        "sdarts_rs",
         "setn",
         "snas",
         "spos",

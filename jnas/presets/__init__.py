@@ -13,12 +13,27 @@ from jnas.presets.figures import Common, Published, scaled_arch_rate
 from jnas.presets.one_shot import rsps, setn, spos
 from jnas.presets.progressive import drnas_progressive, p_darts
 from jnas.presets.recurrent import darts_rnn
+from jnas.presets.robust import (
+    DROP_PATHS,
+    WEIGHT_DECAYS,
+    darts_ada,
+    darts_es,
+    hessian_darts,
+    r_darts_dp,
+    r_darts_l2,
+    sdarts_adv,
+    sdarts_rs,
+)
 from jnas.presets.sampled import dsnas, gdas, gdas_frc, proxyless, snas
 
 __all__ = [
+    "DROP_PATHS",
+    "WEIGHT_DECAYS",
     "Common",
     "Published",
     "darts",
+    "darts_ada",
+    "darts_es",
     "darts_rnn",
     "drnas",
     "drnas_progressive",
@@ -27,13 +42,18 @@ __all__ = [
     "gdas",
     "gdas_frc",
     "get",
+    "hessian_darts",
     "milenas",
     "names",
     "p_darts",
     "pc_darts",
     "proxyless",
+    "r_darts_dp",
+    "r_darts_l2",
     "rsps",
     "scaled_arch_rate",
+    "sdarts_adv",
+    "sdarts_rs",
     "setn",
     "snas",
     "spos",
@@ -57,6 +77,13 @@ _PRESETS = {
         spos,
         setn,
         rsps,
+        sdarts_rs,
+        sdarts_adv,
+        r_darts_l2,
+        r_darts_dp,
+        darts_es,
+        darts_ada,
+        hessian_darts,
         darts_rnn,
     )
 }

@@ -10,7 +10,15 @@ from jnas.errors import JnasError
 from jnas.presets import base, figures
 from jnas.spaces import Space
 
-__all__ = ["darts", "drnas", "fair_darts", "milenas", "pc_darts"]
+__all__ = [
+    "darts",
+    "darts_hypergradient",
+    "drnas",
+    "fair_darts",
+    "milenas",
+    "pc_darts",
+    "published_darts",
+]
 
 DARTS = figures.Published()
 # NAS-Bench-201's code searches as long with DARTS as its authors do.
@@ -82,25 +90,62 @@ def darts(
       https://arxiv.org/abs/1806.09055; Dong, Yang, NAS-Bench-201, ICLR 2020,
       https://arxiv.org/abs/2001.00326
     """
+    plan = figures.plan("darts", published_darts(space, order), common)
+    hypergradient, name = darts_hypergradient(plan, order, second_order)
+    return base.compose(
+        plan, space, hypergradient=hypergradient, config={"hypergradient": name}
+    )
+
+
+def published_darts(space: Space, order: int) -> figures.Published:
+    """DARTS' figures on a space.
+
+    Args:
+      space: the space.
+      order: 1 or 2.
+
+    Returns:
+      Those of the space's own authors.
+
+    Raises:
+      JnasError: there is no such order.
+    """
     if order not in (1, 2):
         raise JnasError(f"order must be 1 or 2, got {order!r}")
     published = DARTS if space.is_darts_like else DARTS_BENCHMARK
     if order == 2:
         # A virtual step that looks ahead comes before the real one.
         published = dataclasses.replace(published, order="arch_first")
-    plan = figures.plan("darts", published, common)
-    hypergradient, name = bilevel.first_order(), "first_order"
-    if order == 2:
-        inner_tx: optax.GradientTransformation = optimizers.coupled_sgd(
-            plan.schedule(),
-            weight_decay=published.weight_decay,
-            nesterov=published.nesterov,
-            clip=None,
-        )
-        hypergradient = bilevel.unrolled(method=second_order, inner_tx=inner_tx)
-        name = f"unrolled {second_order}"
-    return base.compose(
-        plan, space, hypergradient=hypergradient, config={"hypergradient": name}
+    return published
+
+
+def darts_hypergradient(
+    plan: figures.Plan, order: int, second_order: str
+) -> tuple[bilevel.Hypergradient, str]:
+    """DARTS' hypergradient and its name.
+
+    Args:
+      plan: of the search.
+      order: 1 or 2.
+      second_order: "exact" or "finite_difference".
+
+    Returns:
+      Both.
+
+    Raises:
+      JnasError: ``second_order`` is another.
+    """
+    if order == 1:
+        return bilevel.first_order(), "first_order"
+    inner_tx: optax.GradientTransformation = optimizers.coupled_sgd(
+        plan.schedule(),
+        weight_decay=plan.published.weight_decay,
+        nesterov=plan.published.nesterov,
+        clip=None,
+    )
+    return (
+        bilevel.unrolled(method=second_order, inner_tx=inner_tx),
+        f"unrolled {second_order}",
     )
 
 

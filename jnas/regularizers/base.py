@@ -1,5 +1,6 @@
 """The contract of robustification plug-ins; every hook defaults to doing nothing."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,8 +12,11 @@ class Action(NamedTuple):
 
     Attributes:
       stop: end the search after this epoch.
-      rollback_epochs: derive from (or go back to) the arch of so many epochs ago.
-      hyperparams: run-time hyper-parameters to set (``optax.inject_hyperparams``).
+      rollback_epochs: with ``stop``: the result is the arch of so many epochs ago;
+        else: everything goes back to the checkpoint of so many epochs ago and on from
+        there, but for the state of this regularizer.
+      hyperparams: run-time hyper-parameters of the weights' optimizer to set
+        (``optax.inject_hyperparams``), after any roll back.
     """
 
     stop: bool = False
@@ -56,14 +60,20 @@ class Regularizer(NamedTuple):
     Attributes:
       init: ``(supernet, arch) -> state``.
       transform: ``(state, mixture, *, weights, loss_fn, key, step, phase) -> mixture``,
-        before differentiation.
+        before differentiation. ``loss_fn(weights, mixture, *, statistics="batch", key)
+        -> scalar`` is the task's loss on the batch of the phase.
       rates: ``(state, *, step) -> dict`` of traced rates for the supernet.
-      penalty: ``(state, *, weights, arch, mixture, loss_fn, key, step, phase) ->
-        scalar``, added to the objective of the phase.
+      penalty: ``(state, *, weights, arch, mixture, loss_fn, key, step, phase,
+        probabilities) -> scalar``, added to the objective of the phase;
+        ``probabilities(arch)`` is the deterministic mixture.
       gradients: ``(state, weight_grads, *, supernet, step) -> (state, weight_grads,
         trainable)``; ``trainable`` is None or a mask tree like the weights.
       epoch_end: ``(state, *, arch, diagnostics, evaluate, epoch) -> (state, Action)``,
-        on the host between epochs.
+        on the host between epochs; ``epoch`` counts the finished ones.
+      curvature_every: ``epoch_end`` needs ``diagnostics.lambda_max`` after the epochs
+        1, 1 + this, 1 + 2 * this, ...; 0: never.
+      keeps_archs: it may end a search with the arch of so many epochs ago.
+      keeps_states: it may go back to the checkpoint of so many epochs ago.
     """
 
     init: Callable[..., Any] = _init
@@ -72,6 +82,9 @@ class Regularizer(NamedTuple):
     penalty: Callable[..., Any] = _penalty
     gradients: Callable[..., tuple[Any, Any, Any]] = _gradients
     epoch_end: Callable[..., tuple[Any, Action]] = _epoch_end
+    curvature_every: int = 0
+    keeps_archs: int = 0
+    keeps_states: int = 0
 
 
 def identity() -> Regularizer:
@@ -113,7 +126,8 @@ def chain(*parts: Regularizer) -> Regularizer:
 
     Transformations are applied one after another, penalties are added, gradients pass
     through all, the rates of a later part win, masks are multiplied, a stop by any part
-    stops.
+    stops. Where one part stops the search and another goes back, the stop and its own
+    way back win.
 
     Args:
       *parts: the regularizers.
@@ -131,9 +145,20 @@ def chain(*parts: Regularizer) -> Regularizer:
     def init(supernet, arch):
         return tuple(part.init(supernet, arch) for part in parts)
 
+    # Two random parts must not draw the same numbers; parts that do nothing count for
+    # nothing, so that `identity` stays neutral bit by bit.
+    places = [sum(p != identity() for p in parts[:i]) for i in range(len(parts))]
+
+    def keyed(place, context):
+        if place == 0 or context.get("key") is None:
+            return context
+        import jax
+
+        return {**context, "key": jax.random.fold_in(context["key"], place)}
+
     def transform(state, mixture, **context):
-        for part, own in zip(parts, state, strict=True):
-            mixture = part.transform(own, mixture, **context)
+        for part, own, place in zip(parts, state, places, strict=True):
+            mixture = part.transform(own, mixture, **keyed(place, context))
         return mixture
 
     def rates(state, **context):
@@ -144,7 +169,8 @@ def chain(*parts: Regularizer) -> Regularizer:
 
     def penalty(state, **context):
         values = [
-            part.penalty(own, **context) for part, own in zip(parts, state, strict=True)
+            part.penalty(own, **keyed(place, context))
+            for part, own, place in zip(parts, state, places, strict=True)
         ]
         return sum(values, 0.0)
 
@@ -165,10 +191,23 @@ def chain(*parts: Regularizer) -> Regularizer:
         hyperparams: dict[str, float] = {}
         for action in actions:
             hyperparams |= action.hyperparams or {}
+        stopping = [a for a in actions if a.stop]
+        deciding = stopping or actions
         return tuple(new), Action(
-            stop=any(a.stop for a in actions),
-            rollback_epochs=max((a.rollback_epochs for a in actions), default=0),
+            stop=bool(stopping),
+            rollback_epochs=max((a.rollback_epochs for a in deciding), default=0),
             hyperparams=hyperparams or None,
         )
 
-    return Regularizer(init, transform, rates, penalty, gradients, epoch_end)
+    return Regularizer(
+        init,
+        transform,
+        rates,
+        penalty,
+        gradients,
+        epoch_end,
+        # The common divisor serves all: each looks at its own epochs.
+        curvature_every=math.gcd(*(part.curvature_every for part in parts)),
+        keeps_archs=max((part.keeps_archs for part in parts), default=0),
+        keeps_states=max((part.keeps_states for part in parts), default=0),
+    )

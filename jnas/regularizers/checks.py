@@ -10,9 +10,21 @@ import jax.numpy as jnp
 from jnas.errors import JnasError
 from jnas.relax.base import is_number
 
-__all__ = ["Rate", "choosable", "count", "number", "rate", "rate_at", "strength"]
+__all__ = [
+    "Rate",
+    "Strength",
+    "choosable",
+    "count",
+    "is_zero",
+    "number",
+    "rate",
+    "rate_at",
+    "strength",
+    "strength_at",
+]
 
 Rate = float | Callable[[jax.Array], jax.Array]
+Strength = float | Callable[[jax.Array], jax.Array]
 
 
 def number(value: Any, what: str, positive: bool = False) -> None:
@@ -53,10 +65,10 @@ def count(value: Any, what: str) -> None:
 
 
 def strength(value: Any) -> None:
-    """Raises unless a strength is a finite number >= 0.
+    """Raises unless a strength is a finite number >= 0, or a schedule.
 
     Args:
-      value: the strength.
+      value: the strength, or a function of the step.
 
     Raises:
       JnasError: if it is not.
@@ -64,7 +76,41 @@ def strength(value: Any) -> None:
     Example:
       >>> strength(1e-3)
     """
-    number(value, "strength")
+    if not callable(value):
+        number(value, "strength")
+
+
+def is_zero(value: Any) -> bool:
+    """Whether a strength or rate is the number 0, for which nothing need be done.
+
+    Args:
+      value: a number, or a function of the step, which may become anything.
+
+    Returns:
+      True for the number only.
+
+    Example:
+      >>> is_zero(0.0), is_zero(lambda step: 0.0)
+      (True, False)
+    """
+    return not callable(value) and value == 0
+
+
+def strength_at(value: Strength, step: Any) -> jax.Array:
+    """A strength at a step.
+
+    Args:
+      value: a number, or a function of the step.
+      step: the number of finished weight steps.
+
+    Returns:
+      A scalar array.
+
+    Example:
+      >>> float(strength_at(lambda step: 0.5 * step, 3))
+      1.5
+    """
+    return rate_at(value, step)
 
 
 def rate(value: Any) -> None:

@@ -55,11 +55,14 @@ def divergence(
     return each + special.gammaln(total) - special.gammaln(size * at)
 
 
-def dirichlet_anchor(strength: float = 1e-3, anchor: float = 1.0) -> base.Regularizer:
+def dirichlet_anchor(
+    strength: checks.Strength = 1e-3, anchor: float = 1.0
+) -> base.Regularizer:
     """Holds the concentrations of `relax.dirichlet` near an anchor.
 
     Args:
-      strength: factor of the summed divergence; 1e-3 in the authors' code.
+      strength: factor of the summed divergence; 1e-3 in the authors' code. A number or
+        a function of the step; the number 0 gives `identity`.
       anchor: the concentration of every candidate in the anchor; positive.
 
     Returns:
@@ -83,20 +86,22 @@ def dirichlet_anchor(strength: float = 1e-3, anchor: float = 1.0) -> base.Regula
     """
     checks.strength(strength)
     checks.number(anchor, "anchor", positive=True)
+    if checks.is_zero(strength):
+        return base.identity()
 
     def init(supernet, arch):
         masks = checks.choosable(supernet)
         _logits(arch, masks)
         return masks
 
-    def penalty(state, *, arch, phase, **context):
+    def penalty(state, *, arch, phase, step=0, **context):
         del context
         if phase != "arch":
             return 0.0
         total = 0.0
         for name, alpha in _logits(arch, state).items():
             total += jnp.sum(divergence(concentration(alpha), anchor, state[name]))
-        return strength * total
+        return checks.strength_at(strength, step) * total
 
     return base.Regularizer(init=init, penalty=penalty)
 

@@ -35,6 +35,8 @@ def drop_path(rate: checks.Rate = 0.2) -> base.Regularizer:
       Differentiable Architecture Search, ICLR 2020, https://arxiv.org/abs/1909.09656
     """
     checks.rate(rate)
+    if checks.is_zero(rate):
+        return base.identity()
 
     def rates(state, *, step, **context):
         del state, context

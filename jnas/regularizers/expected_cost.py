@@ -42,7 +42,7 @@ KINDS = ("linear", "log", "add_linear", "mul_log")
 def expected_cost(
     costs: Mapping[str, ArrayLike],
     *,
-    strength: float,
+    strength: checks.Strength,
     kind: str = "linear",
     reference: float | None = None,
     exponent: float = 1.0,
@@ -55,7 +55,8 @@ def expected_cost(
       costs: of every candidate in each cell, ``{group: [cells, E, O]}``
         (`jnas.cost.operation_costs`), or in all cells of the group together,
         ``[E, O]``; in any unit.
-      strength: see the module.
+      strength: see the module; a number or a function of the step. The number 0 gives
+        `identity`, but with "mul_log".
       kind: "linear", "log", "add_linear" or "mul_log".
       reference: the cost aimed at, in the unit of ``costs``; "linear" and "log" have
         none. "mul_log" takes logarithms: it and E must stay above 1.
@@ -94,6 +95,8 @@ def expected_cost(
         raise JnasError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     aim = _reference(kind, reference)
     tables = {name: _table(name, values) for name, values in costs.items()}
+    if checks.is_zero(strength) and kind != "mul_log":
+        return base.identity()
 
     def init(supernet, arch):
         del arch
@@ -107,19 +110,20 @@ def expected_cost(
             total += _weighted(values, table)
         return total
 
-    def penalty(state, *, phase, mixture, arch=None, **context):
+    def penalty(state, *, phase, mixture, arch=None, step=0, **context):
         del state
         if phase != "arch":
             return 0.0
+        factor = checks.strength_at(strength, step)
         counted = mixture if probabilities is None else probabilities(arch)
         expected = cost(counted.weights)
         if kind == "linear":
-            return strength * expected
+            return factor * expected
         if kind == "log":
-            return strength * jnp.log(expected)
+            return factor * jnp.log(expected)
         if kind == "add_linear":
-            return strength * (expected - aim) / aim
-        factor = strength * (jnp.log(expected) / np.log(aim)) ** exponent
+            return factor * (expected - aim) / aim
+        factor = factor * (jnp.log(expected) / np.log(aim)) ** exponent
         loss = context["loss_fn"](context["weights"], mixture, key=context["key"])
         return loss * (factor - 1)
 

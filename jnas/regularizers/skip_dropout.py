@@ -38,6 +38,8 @@ def skip_dropout(rate: checks.Rate = 0.4) -> base.Regularizer:
       https://arxiv.org/abs/1904.12760
     """
     checks.rate(rate)
+    if checks.is_zero(rate):
+        return base.identity()
 
     def rates(state, *, step, **context):
         del state, context

@@ -23,11 +23,12 @@ __all__ = ["zero_one"]
 KINDS = ("l2", "l1")
 
 
-def zero_one(strength: float = 10.0, kind: str = "l2") -> base.Regularizer:
+def zero_one(strength: checks.Strength = 10.0, kind: str = "l2") -> base.Regularizer:
     """Rewards gates that are nearly 0 or nearly 1.
 
     Args:
-      strength: factor of the loss; 10 in the paper's code.
+      strength: factor of the loss; 10 in the paper's code. A number or a function of
+        the step; the number 0 gives `identity`.
       kind: "l2" (the paper's choice) or "l1".
 
     Returns:
@@ -51,12 +52,14 @@ def zero_one(strength: float = 10.0, kind: str = "l2") -> base.Regularizer:
     checks.strength(strength)
     if kind not in KINDS:
         raise JnasError(f"kind must be 'l2' or 'l1', got {kind!r}")
+    if checks.is_zero(strength):
+        return base.identity()
 
     def init(supernet, arch):
         del arch
         return checks.choosable(supernet)
 
-    def penalty(state, *, mixture, **context):
+    def penalty(state, *, mixture, step=0, **context):
         del context
         total, count = 0.0, 0
         for name, mask in state.items():
@@ -67,6 +70,6 @@ def zero_one(strength: float = 10.0, kind: str = "l2") -> base.Regularizer:
             mask = jnp.broadcast_to(mask, size.shape)
             total += jnp.sum(jnp.where(mask, size, 0.0))
             count += jnp.sum(mask)
-        return -strength * total / count
+        return -checks.strength_at(strength, step) * total / count
 
     return base.Regularizer(init=init, penalty=penalty)

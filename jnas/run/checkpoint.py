@@ -78,9 +78,10 @@ class Checkpoints:
       (7, {'x': Array([1., 1., 1.], dtype=float32)})
     """
 
-    def __init__(self, folder: Path, *, keep: int):
+    def __init__(self, folder: Path, *, keep: int, period: int = 1):
+        """Names the folder; of the multiples of ``period`` so many are kept, too."""
         self._folder = folder.absolute()  # Orbax takes no other
-        self._keep = keep
+        self._keep, self._period = keep, period
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self.seconds = 0.0
@@ -189,6 +190,16 @@ class Checkpoints:
                 f"checkpoint {path} is damaged or not of this run ({one_line(error)})"
             ) from error
 
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints after a step, the latest first.
+
+        Args:
+          step: of the last one that stays.
+        """
+        for later in reversed(self.steps()):
+            if later > step:
+                self._delete(later)
+
     def clear(self) -> None:
         """Removes what saves and deletions that were killed have left behind."""
         if self._folder.is_dir():
@@ -233,11 +244,19 @@ class Checkpoints:
             self._error = error
 
     def _delete_old(self) -> None:
-        for step in self.steps()[: -self._keep]:
-            away = self._folder / f"{_DELETING}{step}"
-            shutil.rmtree(away, ignore_errors=True)
-            os.replace(self._folder / str(step), away)
-            shutil.rmtree(away, ignore_errors=True)
+        steps = self.steps()
+        marked = [step for step in steps if step % self._period == 0]
+        recent = steps[-self._keep :] if self._period == 1 else steps[-2:]
+        kept = {*recent, *marked[-self._keep :]}
+        for step in steps:
+            if step not in kept:
+                self._delete(step)
+
+    def _delete(self, step: int) -> None:
+        away = self._folder / f"{_DELETING}{step}"
+        shutil.rmtree(away, ignore_errors=True)
+        os.replace(self._folder / str(step), away)
+        shutil.rmtree(away, ignore_errors=True)
 
 
 class _DamagedError(JnasError):

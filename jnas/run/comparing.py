@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from jnas import select
+from jnas.diagnostics import SKIPS
 from jnas.errors import JnasError
 from jnas.mixture import Mixture
 from jnas.run.environment import environment
 from jnas.run.metrics import write_atomically
 from jnas.run.retraining import RetrainResult
-from jnas.search import SKIPS
 from jnas.spaces import Genotype, Space
 
 __all__ = ["all_skip", "collapse", "random_genotype", "write_summary"]

@@ -22,7 +22,7 @@ from jnas.run.progress import Progress
 from jnas.run.signals import Guard, Interrupted
 from jnas.run.workdir import fingerprint, match_config
 
-__all__ = ["Engine", "EpochInfo"]
+__all__ = ["Change", "Engine", "EpochInfo"]
 
 _log = logging.getLogger("jnas")
 
@@ -41,6 +41,22 @@ class EpochInfo(NamedTuple):
     step: int
     metrics: dict[str, Any]
     state: Any
+
+
+class Change(NamedTuple):
+    """What `between_epochs` makes of a run.
+
+    Attributes:
+      state: the state to go on with.
+      stop: whether the run ends here.
+      back: how many epochs to go back, to the checkpoint of then; 0: none.
+      amend: ``(state of then) -> state``, what is changed in it.
+    """
+
+    state: Any
+    stop: bool = False
+    back: int = 0
+    amend: Callable[[Any], Any] | None = None
 
 
 class Engine:
@@ -73,7 +89,7 @@ class Engine:
         watch: tuple[str, ...] = (),
         epoch_metrics: Callable[[Any], Mapping[str, Any]] | None = None,
         on_epoch: Callable[[EpochInfo], str | None] | None = None,
-        between_epochs: Callable[[Any, int], tuple[Any, bool]] | None = None,
+        between_epochs: Callable[[Any, int], Change] | None = None,
         save_every_epochs: int = 1,
         save_every_seconds: float = 60.0,
         images_per_step: int = 0,
@@ -100,7 +116,8 @@ class Engine:
         root = jax.random.key(seed)
         self._init_key = jax.random.fold_in(root, 0)
         self._first_data_key = jax.random.fold_in(root, 1)
-        self._rollbacks = 0
+        self._rollbacks = 0  # of any kind: each has its own order of the data
+        self._mishaps = 0  # those for a loss that was not finite
         self._template = jax.eval_shape(self._init, self._init_key)
         self._checkpoints: Checkpoints | None = None
         self._workdir: Path | None = None
@@ -141,7 +158,9 @@ class Engine:
         Raises:
           JnasError: if the folder holds another run.
         """
-        checkpoints = Checkpoints(workdir / "checkpoints", keep=keep)
+        # Whoever goes back to earlier epochs needs theirs, whatever was saved between.
+        period = self._steps_per_epoch if keep > 2 else 1
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=keep, period=period)
         if checkpoints.steps() and not (workdir / "config.json").exists():
             raise JnasError(
                 f"workdir {workdir} has checkpoints but no config.json, so it is not "
@@ -172,6 +191,7 @@ class Engine:
         saved = self._restore()
         if saved is not None:
             self._rollbacks = saved.extra.get("rollbacks", 0)
+            self._mishaps = saved.extra.get("mishaps", self._rollbacks)
             _log.info("resumed from the checkpoint of step %d", saved.step)
         self._feeding.begin(None if saved is None else saved.extra.get("place"))
         path = None if self._workdir is None else self._workdir / "metrics.jsonl"
@@ -236,13 +256,14 @@ class Engine:
         """Goes back to the last checkpoint, and on with the data in another order."""
         if self._on_nan != "rollback":
             raise error
-        if self._rollbacks == nonfinite.MOST_ROLLBACKS:
-            raise JnasError(f"{error} (after {self._rollbacks} roll backs)") from error
+        if self._mishaps == nonfinite.MOST_ROLLBACKS:
+            raise JnasError(f"{error} (after {self._mishaps} roll backs)") from error
         if self._checkpoints is not None:
             self._checkpoints.wait()
         self._pending = None
         self._restore()
         self._rollbacks += 1
+        self._mishaps += 1
         _log.warning(
             "%s; rolled back to step %d, from where the data come in another order",
             str(error).partition(";")[0],
@@ -252,6 +273,31 @@ class Engine:
             self._sums = self._programs.zeros(self._kinds())
         self._progress.chunk(self.step, {}, None)
         self._restart_clock()
+
+    def _return(self, epoch: int, amend: Callable[[Any], Any] | None) -> None:
+        """Goes on from the checkpoint of an earlier epoch, as if now were then."""
+        step = epoch * self._steps_per_epoch
+        if self._checkpoints is not None:
+            self._checkpoints.wait()  # the one before may just be on its way
+        if self._checkpoints is None or step not in self._checkpoints.steps():
+            raise JnasError(
+                f"going back to epoch {epoch} needs its checkpoint: give a workdir, "
+                "and save after every epoch"
+            )
+        saved = self._checkpoints.load(step, self._template)
+        self._checkpoints.drop_after(step - 1)
+        self.state = saved.state if amend is None else amend(saved.state)
+        self.step, self.stopped = step, False
+        self._rollbacks += 1
+        self.rows = metrics.Rows(self.rows.path, upto=step)
+        self._feeding.close()
+        self._feeding.begin(saved.extra.get("place"))
+        _log.info("back to epoch %d", epoch)
+        self._sums = self._programs.zeros(self._kinds())
+        self._spent, self._saved = 0.0, None
+        self._progress.chunk(self.step, {}, None)
+        self._restart_clock()
+        self._save()
 
     def _prepare(self) -> None:
         if self._checkpoints is not None:
@@ -387,8 +433,12 @@ class Engine:
                 )
             self.stopped = answer == "stop"
         if self._between_epochs is not None:
-            self.state, stop = self._between_epochs(self.state, epoch)
-            self.stopped = self.stopped or stop
+            change = self._between_epochs(self.state, epoch)
+            self.state = change.state
+            self.stopped = self.stopped or change.stop
+            if change.back and not self.stopped:
+                self._return(epoch - change.back, change.amend)
+                return
         kinds = self._programs.names if self.complete else self._kinds()
         self._sums = self._programs.zeros(kinds)
         self._spent = 0.0
@@ -415,6 +465,7 @@ class Engine:
             seconds=spent,
             stopped=self.stopped,
             rollbacks=self._rollbacks,
+            mishaps=self._mishaps,
             place=self._feeding.place,
         )
         self._saved = self.step

@@ -14,11 +14,11 @@ import numpy as np
 
 from jnas.errors import JnasError, unknown_name
 from jnas.run import engine, nonfinite, phases, program, signals
-from jnas.run.engine import EpochInfo
+from jnas.run.engine import Change, EpochInfo
 from jnas.run.progress import Progress
 from jnas.run.workdir import claim
 
-__all__ = ["EpochInfo", "LoopResult", "loop"]
+__all__ = ["Change", "EpochInfo", "LoopResult", "loop"]
 
 
 class LoopResult(NamedTuple):
@@ -55,7 +55,7 @@ def loop(
     label: str = "search",
     epoch_metrics: Callable[[Any], Mapping[str, Any]] | None = None,
     on_epoch: Callable[[EpochInfo], str | None] | None = None,
-    between_epochs: Callable[[Any, int], tuple[Any, bool]] | None = None,
+    between_epochs: Callable[[Any, int], Change] | None = None,
     watch: tuple[str, ...] = ("train_loss", "val_loss"),
     save_every_epochs: int = 1,
     save_every_seconds: float = 60.0,
@@ -91,8 +91,10 @@ def loop(
         an epoch; called on the host.
       on_epoch: called after each epoch; returns "stop" to end the run, which is then
         complete.
-      between_epochs: ``(state, epoch) -> (state, stop)``, called after `on_epoch`; it
-        may change the state (not its structure).
+      between_epochs: ``(state, epoch) -> Change``, called after `on_epoch`; it may
+        change the state (not its structure), stop, or go back to the checkpoint of an
+        earlier epoch, from where the data come in another order. That one must still
+        be kept.
       watch: the metrics that must be finite; those that a step lacks are skipped.
       save_every_epochs: epochs from checkpoint to checkpoint; the last is always saved.
       save_every_seconds: a checkpoint is saved, too, when the last is older than this

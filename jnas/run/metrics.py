@@ -143,7 +143,7 @@ class Rows:
 
     def __init__(self, path: Path | None, *, upto: int):
         """Reads the file and drops its rows after step `upto`, in one move."""
-        self._path = path
+        self.path = path
         self.history: list[dict[str, Any]] = []
         if path is None:
             return
@@ -155,8 +155,8 @@ class Rows:
     def append(self, row: dict[str, Any]) -> None:
         """Adds a row; it is on the disk when this returns."""
         self.history.append(row)
-        if self._path is not None:
-            with _told(self._path), open(self._path, "a", encoding="utf-8") as file:
+        if self.path is not None:
+            with _told(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write(_line(row))
                 file.flush()
                 os.fsync(file.fileno())

@@ -14,13 +14,15 @@ import jax
 import numpy as np
 
 from jnas import data as datasets
+from jnas import optimizers, select
 from jnas import report as reports
 from jnas import search as searches
-from jnas import select
+from jnas.diagnostics import derived_skip_share
 from jnas.errors import JnasError
 from jnas.regularizers import base as regularizers
 from jnas.run import material, metrics
-from jnas.run.loop import EpochInfo, loop
+from jnas.run.diagnosing import Diagnosis
+from jnas.run.loop import Change, EpochInfo, loop
 from jnas.run.phases import Phases
 from jnas.spaces import Genotype, Space
 
@@ -77,6 +79,7 @@ def search(
     report: bool = True,
     start: Callable[[jax.Array, Any], Any] | None = None,
     label: str = "search",
+    diagnose_every: int | None = None,
 ) -> SearchResult:
     """Searches on the train and validation halves of a dataset.
 
@@ -105,6 +108,9 @@ def search(
         `jnas.progressive.widen`; best a `jax.tree_util.Partial`, whose arrays are no
         constants of a program and tell this start from others.
       label: the name in what is shown.
+      diagnose_every: epochs from one diagnosis (lambda_max and discretisation gap, in
+        the rows) to the next; None: so many that it takes a tenth of the time at most;
+        0: none but those that a regularizer needs.
 
     Returns:
       The result.
@@ -154,14 +160,31 @@ pass epochs=2 to the preset
         key = jax.random.fold_in(state.key, state.step)
         genotype = cheap.select(state.arch, mixed, space=search.supernet.space, key=key)
         return {
+            **diagnosis.row(state),
             "genotype": str(genotype),
-            "derived_skip_share": searches.derived_skip_share(genotype),
+            "derived_skip_share": derived_skip_share(genotype),
             "probabilities": {
                 group: np.round(np.asarray(weights, np.float64), 5).tolist()
                 for group, weights in mixed.weights.items()
             },
         }
 
+    diagnosis = Diagnosis(
+        search,
+        data,
+        batch_size,
+        epochs=epochs,
+        steps_per_epoch=feed.steps_per_epoch,
+        every=diagnose_every,
+    )
+    keep = search.regularizer.keeps_states + 1
+    if keep > 1:
+        if workdir is None:
+            raise JnasError(
+                "this regularizer goes back to checkpoints: pass a workdir to write "
+                "them to"
+            )
+        save_every_epochs = 1
     init = functools.partial(search.init, inputs=example)
     if start is not None:
         init = jax.tree_util.Partial(functools.partial(_started, init), start)
@@ -183,8 +206,9 @@ pass epochs=2 to the preset
         label=label,
         epoch_metrics=epoch_metrics,
         on_epoch=on_epoch,
-        between_epochs=_regularizer_hook(search, data, batch_size),
+        between_epochs=_regularizer_hook(search, data, batch_size, diagnosis, keep),
         save_every_epochs=save_every_epochs,
+        keep=max(2, keep),
         progress=progress,
         images_per_step=per_step if one_batch else 2 * per_step,
         on_nan=on_nan,
@@ -277,7 +301,7 @@ def _evaluator(search, data, batch_size, state, measure=None):
     return evaluate
 
 
-def _regularizer_hook(search, data, batch_size):
+def _regularizer_hook(search, data, batch_size, diagnosis, keep):
     """The regularizer's ``epoch_end`` as a hook of the loop, or None if it has none."""
     hook = search.regularizer.epoch_end
     if hook is regularizers.Regularizer().epoch_end:
@@ -288,10 +312,57 @@ def _regularizer_hook(search, data, batch_size):
         own, action = hook(
             state.regularizer_state,
             arch=state.arch,
-            diagnostics=None,
+            diagnostics=diagnosis.last,
             evaluate=_evaluator(search, data, batch_size, state, measure),
             epoch=epoch,
         )
-        return state._replace(regularizer_state=own), action.stop
+        back = action.rollback_epochs
+
+        def changed(old):
+            weights_state = old.weight_opt_state
+            if action.hyperparams:
+                weights_state = optimizers.with_hyperparams(
+                    weights_state, action.hyperparams
+                )
+            return old._replace(regularizer_state=own, weight_opt_state=weights_state)
+
+        if action.stop and back:
+            if state.recent_archs is None or back >= _length(state.recent_archs):
+                raise JnasError(
+                    f"the regularizer asks for the architecture of {back} epochs ago, "
+                    f"which the state does not keep: pass recent={back + 1} and "
+                    "recent_every=steps_per_epoch to differentiable"
+                )
+            earlier = jax.tree.map(lambda ring: ring[back], state.recent_archs)
+            state = state._replace(arch=earlier)
+            _log.warning(
+                "stopped after epoch %d; the result is the architecture of epoch %d",
+                epoch,
+                epoch - back,
+            )
+        elif action.stop:
+            _log.warning("stopped after epoch %d by the regularizer", epoch)
+        elif back:
+            if back >= keep or back >= epoch:
+                raise JnasError(
+                    f"the regularizer asks to go back {back} epochs from epoch {epoch},"
+                    f" of which {keep - 1} are kept: set its keeps_states to {back}"
+                )
+            _log.warning(
+                "back to epoch %d of %d%s",
+                epoch - back,
+                epoch,
+                "".join(
+                    f", {name} {value:g}"
+                    for name, value in (action.hyperparams or {}).items()
+                ),
+            )
+            return Change(state, back=back, amend=changed)
+        return Change(changed(state), stop=action.stop)
 
     return between_epochs
+
+
+def _length(recent: Any) -> int:
+    """How many archs are kept."""
+    return jax.tree.leaves(recent)[0].shape[0]
