@@ -240,6 +240,7 @@ def build(
         )
     for name, cell in genotype.cells:
         _check_cell(name, cell, 1 if stages else 2, stages)
+    used = {edge.operation for _, cell in genotype.cells for edge in cell.edges}
     most_edges = max(len(cell.edges) for _, cell in genotype.cells)
     if not set(kinds) <= set(genotype.names):
         most_edges = max(most_edges, fixed_reduction.PATHS)
@@ -296,6 +297,7 @@ def build(
             train,
             scales,
             mutable=list(model_state),
+            rngs=operations.noise_rngs(used, key),
         )
         if statistics == "batch":
             model_state = {**model_state, **changed}

@@ -85,6 +85,8 @@ class _EdgeOperation(nn.Module):
             init = initial.fan_in_uniform(fan_in)
             value: Any = self.param(name, init, shape, layers.storage_dtype(x.dtype))
             params[name] = value[None]  # one edge
+        if self.operation.random:
+            params["noise"] = operations.drawn(self, x, self.stride, 1)
         y = self.operation.apply(params, norm, x, self.stride, None)
         return jnp.squeeze(y, axis=-2)
 

@@ -3,6 +3,7 @@
 matplotlib is imported when the first picture is drawn, and its pyplot never.
 """
 
+from jnas.report import collapse
 from jnas.report.cells import draw, plot_cell
 from jnas.report.comparison import plot_comparison
 from jnas.report.curves import plot_histories, plot_history
@@ -14,6 +15,7 @@ from jnas.report.runs import Run, read
 
 __all__ = [
     "Run",
+    "collapse",
     "draw",
     "plot_arch",
     "plot_arch_history",

@@ -25,6 +25,7 @@ _PANELS = {
     "entropy": "entropy (of uniform)",
     "share": "share",
     "stability": "edges as in the end",
+    "max": "largest eigenvalue by arch",
 }
 _SERIES = {
     "train": "#0072B2",
@@ -33,6 +34,9 @@ _SERIES = {
     "test": "#009E73",
     "arch": "#CC79A7",
     "skip": "#E69F00",
+    "mixture": "#56B4E9",
+    "derived": "#000000",
+    "lambda": "#0072B2",
 }
 _OTHERS = ("#56B4E9", "#000000", "#F0E442", palette.GREY)
 _STYLES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))

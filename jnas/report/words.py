@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jnas.report import spread
+from jnas.report import collapse, spread
 from jnas.report.comparison import standard_error
 from jnas.report.runs import Run
 from jnas.report.trained import Network
@@ -108,6 +108,12 @@ def verdicts(run: Run) -> list[tuple[str, bool]]:
     if not run.finished:
         lines.append((f"{state(run)}; what follows is what there is so far.", True))
     lines += [(note, True) for note in run.notes]
+    judged = collapse.verdict(run.history)
+    # What the command has noted already is not said twice.
+    heading = judged.text.partition(":")[0]
+    if judged.level != "unknown" and not any(n.startswith(heading) for n in run.notes):
+        warning = judged.level not in ("healthy",) or ":" in judged.text
+        lines.append((f"{judged.text[0].upper()}{judged.text[1:]}.", warning))
     tested = [network for network in run.networks if network.values]
     lines += [
         _against(tested[0], other)

@@ -9,6 +9,7 @@ from jnas.spaces.cells import Cell, Edge
 from jnas.spaces.genotypes import Genotype, genotype, genotype_names
 from jnas.spaces.groups import Group
 from jnas.spaces.registry import get, names, register
+from jnas.spaces.robust import robust_darts
 
 __all__ = [
     "Cell",
@@ -25,4 +26,5 @@ __all__ = [
     "names",
     "nasbench201",
     "register",
+    "robust_darts",
 ]

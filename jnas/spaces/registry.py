@@ -1,9 +1,10 @@
 """Spaces by name: those that jnas ships and those that a user adds."""
 
+import functools
 from collections.abc import Callable
 
 from jnas import errors
-from jnas.spaces import base, builtin, cells, groups
+from jnas.spaces import base, builtin, cells, groups, robust
 
 __all__ = ["get", "names", "register"]
 
@@ -12,6 +13,10 @@ _FACTORIES: dict[str, Callable[[], base.Space]] = {
     "darts_frc": builtin.darts_frc,
     "darts_rnn": builtin.darts_rnn,
     "nasbench201": builtin.nasbench201,
+    **{
+        f"robust_darts_{name.lower()}": functools.partial(robust.robust_darts, name)
+        for name in ("S1", "S2", "S3", "S4")
+    },
 }
 
 

@@ -225,6 +225,7 @@ def build(
                 f"group {group.name!r} of space {space.name!r} has no operation "
                 "besides 'none': add one"
             )
+    known = {name for group in space.groups for name in group.operations}
     plan, counts, cells_per_stage = _plan(space, cells, cells_per_stage)
     module = _CellNetwork(
         space,
@@ -282,6 +283,7 @@ def build(
             train,
             drop,
             mutable=list(model_state),
+            rngs=operations.noise_rngs(known, key),
         )
         if statistics == "batch":
             model_state = {**model_state, **changed}

@@ -84,7 +84,7 @@ class MixedCell(nn.Module):
             operation = operations.get_operation(name, self.pool_norm)
             if isinstance(operation, operations.Operation):
                 stacked[index] = stacking.Stacked(
-                    name, operation, group, width, self.reduction, dtype
+                    name, operation, group, width, self.reduction, dtype, self
                 )
             elif operation is not None:
                 own[index] = operation

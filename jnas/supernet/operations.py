@@ -10,7 +10,7 @@ operations (Dong & Yang, ICLR 2020, section 2.1), as in the authors' code.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -26,7 +26,9 @@ __all__ = [
     "Parameter",
     "call_candidate",
     "call_parameters",
+    "drawn",
     "get_operation",
+    "noise_rngs",
     "operation_names",
     "register_operation",
 ]
@@ -65,6 +67,8 @@ class Operation(NamedTuple):
         networks). The result is weighted.
       per_state: no parameters; one normalisation serves all edges of a state.
       droppable: whether drop path applies in final networks at this stride.
+      random: it gets ``params["noise"]``, ``[B, H', W', E, C]`` of the normal
+        distribution, drawn anew in each forward pass.
     """
 
     parameters: Callable[[int, int, bool], dict[str, Parameter]]
@@ -72,6 +76,7 @@ class Operation(NamedTuple):
     apply: Callable[..., jax.Array]
     per_state: bool = False
     droppable: Callable[[int], bool] = lambda stride: True
+    random: bool = False
 
 
 def _per_edge(y: jax.Array, edges: int) -> jax.Array:
@@ -217,8 +222,61 @@ def _conv_7x1_1x7() -> Operation:
     return Operation(parameters, lambda stride: ("norm",), apply)
 
 
+def _noise() -> Operation:
+    """Noise in place of the input (RobustDARTS' space S4): nothing passes through."""
+
+    def apply(params, norm, x, stride, weight):
+        del norm, x, stride
+        y = params["noise"]
+        if weight is None:
+            return y
+        return y * weight.reshape(1, 1, 1, -1, 1).astype(y.dtype)
+
+    return Operation(_no_parameters, lambda stride: (), apply, random=True)
+
+
+def drawn(module: nn.Module, x: jax.Array, stride: int, edges: int) -> jax.Array:
+    """The noise of a random operation, of the module's stream "noise".
+
+    Args:
+      module: a bound Linen module.
+      x: the input, ``[B, H, W, C]``.
+      stride: 1 or 2.
+      edges: how many edges.
+
+    Returns:
+      ``[B, H', W', edges, C]``, of the normal distribution.
+    """
+    height, width = (-(-n // stride) for n in x.shape[1:3])
+    shape = (x.shape[0], height, width, edges, x.shape[-1])
+    return jax.random.normal(module.make_rng("noise"), shape, x.dtype)
+
+
+def noise_rngs(names: Iterable[str], key: jax.Array | None) -> dict[str, jax.Array]:
+    """The random streams that a network of these operations needs.
+
+    Args:
+      names: of its operations.
+      key: of the forward pass; without one the noise is always the same.
+
+    Returns:
+      ``{"noise": key}``, or nothing.
+
+    Example:
+      >>> noise_rngs(["skip_connect"], None)
+      {}
+    """
+    found = [_OPERATIONS.get(name) for name in names]
+    if not any(operation is not None and operation.random for operation in found):
+        return {}
+    key = jax.random.key(0) if key is None else key
+    return {"noise": jax.random.fold_in(key, _NOISE_STREAM)}
+
+
+_NOISE_STREAM = 0x6E01  # apart from what else a pass draws with its key
 _OPERATIONS: dict[str, Operation | None] = {
     "none": None,
+    "noise": _noise(),
     "skip_connect": _skip(),
     "max_pool_3x3": _pool(kernels.max_pool, norm_in_search=True),
     # Pools differ between the two families: see `get_operation`.

@@ -86,7 +86,7 @@ class Sampled:
                 stack = self._stacked[column]
                 is_skip = name == "skip_connect" and stride == 1 and factor is not None
                 branch = _Branch(column, stack.operation, is_skip)
-                own = self._rows(stack, source, edge)
+                own = self._rows(stack, x, source, edge)
             elif column in self._own:
                 branch = _Branch(column, self._own[column])
                 own = self._own_variables(column, edge)
@@ -100,7 +100,7 @@ class Sampled:
         self._found[edge, slot] = found
         return y
 
-    def _rows(self, stack, source, edge):
+    def _rows(self, stack, x, source, edge):
         """``(parameters, running statistics)`` of one edge, ``[1, ...]`` each."""
         params: Any = {}
         if edge in stack.rows.edges:
@@ -108,6 +108,8 @@ class Sampled:
             params = {
                 k: lax.slice_in_dim(v, row, row + 1) for k, v in stack.params.items()
             }
+        if stack.operation.random:
+            params = {"noise": stack.drawn(x, source, 1)}
         stats: Any = {}
         rows = stack.stat_rows[source]
         if rows.stop > rows.start:

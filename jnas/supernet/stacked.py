@@ -127,10 +127,11 @@ class Stacked:
         or one if the edges share them.
       params: ``{name: [rows, ...]}``.
       stats: ``{norm: (mean, variance)}``, variables of ``[rows, channels]``.
+      cell: the module that it belongs to, whose random streams it uses.
     """
 
-    def __init__(self, name, operation, group, channels, reduction, dtype):
-        self.operation, self.name = operation, name
+    def __init__(self, name, operation, group, channels, reduction, dtype, cell):
+        self.operation, self.name, self.cell = operation, name, cell
         self._group, self._reduction = group, reduction
         self.rows = operation_rows(group, name, channels, reduction)
         self.leaving = choosing(group, name)
@@ -167,6 +168,8 @@ class Stacked:
             if block.stop > block.start
             else {}
         )
+        if self.operation.random:
+            params = {"noise": self.drawn(x, source, len(self.leaving[source]))}
         stat_rows = self.stat_rows[source]
 
         def norm(name, y, weight=None):
@@ -179,6 +182,11 @@ class Stacked:
 
         stride = stride_of(self._group, source, self._reduction)
         return self.operation.apply(params, norm, x, stride, weight)
+
+    def drawn(self, x, source, edges):
+        """Fresh noise for so many of the edges that leave ``source``."""
+        stride = stride_of(self._group, source, self._reduction)
+        return operations.drawn(self.cell, x, stride, edges)
 
     def update_statistics(self):
         """Moves the running statistics towards those of the calls since."""

@@ -452,7 +452,10 @@ def test_registry(monkeypatch):
 
     monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
     assert spaces.get("darts") is spaces.darts()
-    assert spaces.names() == ("darts", "darts_frc", "darts_rnn", "nasbench201")
+    robust = tuple(f"robust_darts_s{i}" for i in range(1, 5))
+    assert spaces.names() == (
+        "darts", "darts_frc", "darts_rnn", "nasbench201", *robust,
+    )  # fmt: skip
     spaces.register("mine", lambda: SMALL["one"])
     assert spaces.get("mine") is SMALL["one"] and "mine" in spaces.names()
     with pytest.raises(JnasError, match="did you mean 'nasbench201'"):
