@@ -166,8 +166,8 @@ def r_darts_l2(
 ) -> search.Search:
     """R-DARTS (L2): second-order DARTS with more weight decay.
 
-    One search of the grid `WEIGHT_DECAYS`, of which the authors retrain all results
-    and take the best on validation data.
+    One search of the grid `WEIGHT_DECAYS`, all of which `jnas.run.grid` runs: it
+    retrains what each found and chooses by validation, as the authors do.
 
     Headline (paper, over the grid): 2.95 +- 0.21 % error on CIFAR-10.
 
@@ -209,9 +209,10 @@ def r_darts_dp(
 ) -> search.Search:
     """R-DARTS (DP): second-order DARTS with drop path in the search.
 
-    One search of the grid `DROP_PATHS`, of which the authors retrain all results and
-    take the best on validation data. The rate rises linearly from 0 in the first to
-    ``drop_path`` in the last epoch, and acts on whole mixed edges.
+    One search of the grid `DROP_PATHS`, all of which `jnas.run.grid` runs: it retrains
+    what each found and chooses by validation, as the authors do. The rate rises
+    linearly from 0 in the first to ``drop_path`` in the last epoch, and acts on whole
+    mixed edges.
 
     Deviation: the authors' code switches cutout on with drop path; augmentation belongs
     to the data here.

@@ -1,5 +1,6 @@
 """Running: the loop that trains, with checkpoints, metrics, resume and signals."""
 
+from jnas.run.choosing import GridResult, grid
 from jnas.run.evaluating import evaluate
 from jnas.run.loop import EpochInfo, LoopResult, loop
 from jnas.run.phases import Phases
@@ -13,6 +14,7 @@ from jnas.run.weights import Exported, load_weights, save_weights
 __all__ = [
     "EpochInfo",
     "Exported",
+    "GridResult",
     "Interrupted",
     "LoopResult",
     "Phases",
@@ -21,6 +23,7 @@ __all__ = [
     "RetrainResult",
     "SearchResult",
     "evaluate",
+    "grid",
     "load_weights",
     "loop",
     "progressive",

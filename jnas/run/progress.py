@@ -7,7 +7,8 @@ from typing import Any
 __all__ = ["Progress"]
 
 _LINES = 20
-_LIVE = ("loss", "accuracy", "arch_entropy", "skip_share")
+_LIVE = ("loss", "accuracy", "arch_entropy", "skip_share", "lambda_max")
+_LEFT_OUT = ("mixture_", "derived_")  # in the rows and the report
 
 
 class Progress:
@@ -123,7 +124,9 @@ def describe(values: Mapping[str, Any], rate: float | None) -> str:
     parts = [
         f"{name} {value:.3f}"
         for name, value in values.items()
-        if isinstance(value, float) and name.endswith(_LIVE)
+        if isinstance(value, float)
+        and name.endswith(_LIVE)
+        and not name.startswith(_LEFT_OUT)
     ]
     if rate:
         parts.append(f"{rate:.0f} images/s")

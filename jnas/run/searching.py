@@ -205,7 +205,7 @@ pass epochs=2 to the preset
         chunk=chunk,
         label=label,
         epoch_metrics=epoch_metrics,
-        on_epoch=on_epoch,
+        on_epoch=_watching(on_epoch),
         between_epochs=_regularizer_hook(search, data, batch_size, diagnosis, keep),
         save_every_epochs=save_every_epochs,
         keep=max(2, keep),
@@ -228,6 +228,25 @@ pass epochs=2 to the preset
         result.resumed_from,
         result.stopped,
     )
+
+
+def _watching(on_epoch):
+    """``on_epoch`` that warns, too, when a search begins to collapse."""
+    rows: list[dict[str, Any]] = []
+    told: set[str] = set()
+
+    def hook(info: EpochInfo) -> str | None:
+        # After going back an epoch comes again.
+        rows[:] = [row for row in rows if row["epoch"] < info.epoch]
+        rows.append(info.metrics)
+        if "lambda_max" in info.metrics:
+            judged = reports.collapse.verdict(rows)
+            if judged.level.startswith("collaps") and judged.level not in told:
+                told.add(judged.level)
+                _log.warning("epoch %d: %s", info.epoch, judged.text)
+        return None if on_epoch is None else on_epoch(info)
+
+    return hook
 
 
 def _started(init, start, key):
