@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any, Unpack
 
 from jnas import bilevel, regularizers, relax, search
-from jnas.errors import JnasError
+from jnas.errors import JnasError, unknown_name
 from jnas.presets import base, continuous, figures
 from jnas.regularizers import checks
 from jnas.spaces import Space
@@ -437,6 +437,9 @@ def _compose(
 ) -> search.Search:
     """DARTS on the space with a regularizer made of the plan."""
     given: Any = dict(parts)
+    for name in given:
+        if name not in Parts.__annotations__:
+            raise unknown_name(f"option of {method}", name, Parts.__annotations__)
     order = given.pop("order", order)
     second_order = given.pop("second_order", "exact")
     relaxation = given.pop("relaxation", None)
