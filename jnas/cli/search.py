@@ -204,7 +204,7 @@ def _run(args, search, space, data, retraining, workdir, console) -> None:
     console.print(
         f"found {found.genotype}", highlight=False, markup=False, soft_wrap=True
     )
-    notes = _verdict(report, comparing, found)
+    notes = _verdict(comparing, found)
     for note in notes:
         console.print(note, style="yellow", markup=False, soft_wrap=True)
     rows = _compare(args, found.genotype, space, data, retraining, workdir)
@@ -268,7 +268,9 @@ def _draw_history(report: Any, rows: list[dict[str, Any]], path: Path) -> None:
     axes[0].figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
-def _verdict(report: Any, comparing: Any, found: Any) -> list[str]:
+def _verdict(comparing: Any, found: Any) -> list[str]:
+    from jnas.report import collapse
+
     notes = []
     collapsed = comparing.collapse(found.genotype)
     if collapsed:
@@ -279,7 +281,7 @@ def _verdict(report: Any, comparing: Any, found: Any) -> list[str]:
             f"undecided: the architecture's entropy is {entropy:.0%} of uniform; "
             "search longer or raise --arch-learning-rate"
         )
-    judged = report.collapse.verdict(found.history)
+    judged = collapse.verdict(found.history)
     if judged.level == "collapsing" or (judged.level == "collapsed" and not notes):
         notes.append(judged.text)
     skipped = [row.get("arch_skipped") or 0.0 for row in found.history]

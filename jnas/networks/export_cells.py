@@ -71,7 +71,13 @@ def check_operations(genotype: Genotype) -> None:
             operation = edge.operation
             if operation in LAYERS or operation in POOLS or operation in _PLAIN:
                 continue
-            operations.get_operation(operation)  # unknown names get close matches
+            known = operations.get_operation(operation)  # else close matches
+            if isinstance(known, operations.Operation) and known.random:
+                raise JnasError(
+                    f"operation {operation!r} (edge {index} of cell {name!r}) draws "
+                    "random numbers, which exported modules don't: export another "
+                    "genotype, or keep using jnas.networks.build"
+                )
             raise JnasError(
                 f"operation {operation!r} (edge {index} of cell {name!r}) is your own, "
                 "and jnas can't write its source: export knows the built-in "
