@@ -145,7 +145,8 @@ class Search(NamedTuple):
         ``evaluate(mixture) -> metrics`` on validation data is for selectors that
         compare candidates.
       probabilities: ``(arch) -> Mixture``, the deterministic view of arch.
-      evaluate: ``(state, mixture, batch, *, statistics="batch") -> (loss, metrics)``.
+      evaluate: ``(state, mixture, batch, *, statistics="batch") -> (loss, metrics)``,
+        without drop path and skip dropout.
       lambda_max: ``(state, batch, *, products=20) -> scalar``, the largest eigenvalue
         of the loss' Hessian by arch, at the deterministic mixture; pure.
       regularizer: the plug-in, for its ``epoch_end`` hook.
@@ -300,7 +301,9 @@ def differentiable(
             step=jnp.zeros([], jnp.int32),
         )
 
-    def forward(state, weights, mixed, batch, key, model_state, statistics=None):
+    def forward(
+        state, weights, mixed, batch, key, model_state, statistics=None, drops=True
+    ):
         outputs, model_state = supernet.apply(
             weights,
             model_state,
@@ -308,7 +311,9 @@ def differentiable(
             task.inputs(batch),
             train=True,
             statistics=statistics,
-            rates=regularizer.rates(state.regularizer_state, step=state.step),
+            rates=regularizer.rates(state.regularizer_state, step=state.step)
+            if drops
+            else None,
             key=key,
         )
         loss, metrics = task.loss(outputs, batch)
@@ -493,8 +498,16 @@ def differentiable(
         )
 
     def evaluate(state, mixed, batch, *, statistics="batch"):
+        # What is dropped while training would hide what the mixture is worth.
         loss, metrics, _, _ = forward(
-            state, state.weights, mixed, batch, state.key, state.model_state, statistics
+            state,
+            state.weights,
+            mixed,
+            batch,
+            state.key,
+            state.model_state,
+            statistics,
+            drops=False,
         )
         return loss, metrics
 

@@ -135,3 +135,17 @@ def test_bad_input_is_one_line():
     ):
         with pytest.raises(jnas.JnasError, match=words):
             presets.get(name)(SMALL, **SIZES, **options)
+
+
+def test_evaluation_drops_nothing():
+    search = presets.r_darts_dp(SMALL, drop_path=0.9, **SIZES)
+    plain = presets.darts(SMALL, order=2, **SIZES)
+    batch = {
+        "image": jax.random.normal(jax.random.key(0), (8, 8, 8, 1)),
+        "label": jnp.arange(8) % 4,
+    }
+    state = plain.init(jax.random.key(0), batch["image"])
+    state = state._replace(step=jnp.asarray(2 * 49, jnp.int32))
+    mixed = plain.probabilities(state.arch)
+    found = [float(one.evaluate(state, mixed, batch)[0]) for one in (search, plain)]
+    assert found[0] == found[1]
