@@ -9,10 +9,18 @@ import numpy as np
 
 from jnas import mixture, numerics
 from jnas.mixture import Mixture
-from jnas.select.picking import SKIPS
-from jnas.spaces import Genotype, Space
+from jnas.spaces import Genotype, Space, kinds
+from jnas.spaces.kinds import SKIPS
 
-__all__ = ["SKIPS", "Diagnostics", "derived_mixture", "derived_skip_share", "summary"]
+__all__ = [
+    "Diagnostics",
+    "compare",
+    "derived_mixture",
+    "derived_skip_share",
+    "inspector",
+    "shares",
+    "summary",
+]
 
 
 class Diagnostics(NamedTuple):
@@ -28,6 +36,7 @@ class Diagnostics(NamedTuple):
       derived_skip_share: share of skip connections among the genotype's operations.
       lambda_max: largest eigenvalue (algebraically) of the loss' Hessian by arch, or
         None if it was not asked for.
+      shares: of skips, pools, ... in the mixture, as `shares` gives them.
     """
 
     loss: Any
@@ -38,6 +47,7 @@ class Diagnostics(NamedTuple):
     skip_share: Any
     derived_skip_share: float
     lambda_max: Any = None
+    shares: dict[str, dict[str, float]] | None = None
 
 
 def derived_skip_share(genotype: Genotype) -> float:
@@ -122,22 +132,94 @@ def inspector(
             return {"loss": float(loss), **{k: float(v) for k, v in metrics.items()}}
 
         genotype = derive(state, evaluate=on_batch, key=key_of(state))
-        loss, metrics = measure(state, mixed, batch)
-        derived = derived_mixture(space, genotype, mixed, config)
-        derived_loss, derived_metrics = measure(state, derived, batch)
-        entropy, skips = summary(space, mixed)
-        return Diagnostics(
-            loss,
-            metrics,
-            derived_loss,
-            derived_metrics,
-            entropy,
-            skips,
-            derived_skip_share(genotype),
-            sharpness(state, batch) if curvature else None,
+        return compare(
+            space,
+            config,
+            mixed,
+            genotype,
+            measure=lambda candidate: measure(state, candidate, batch),
+            lambda_max=sharpness(state, batch) if curvature else None,
         )
 
     return inspect
+
+
+def compare(
+    space: Space,
+    config: dict[str, Any] | None,
+    mixed: Mixture,
+    genotype: Genotype,
+    *,
+    measure: Callable[[Mixture], tuple[Any, dict[str, Any]]],
+    lambda_max: Any = None,
+) -> Diagnostics:
+    """A mixture beside the genotype derived from it.
+
+    Args:
+      space: the space.
+      config: of the supernet.
+      mixed: the mixture.
+      genotype: derived from it.
+      measure: ``mixture -> (loss, metrics)``.
+      lambda_max: what was measured, or None.
+
+    Returns:
+      The diagnostics.
+
+    Example:
+      >>> import jnas
+      >>> space = jnas.spaces.nasbench201()
+      >>> mixed = jnas.mixture.uniform(space)
+      >>> cell = space.decode([1, 1, 1, 1, 1, 1])
+      >>> found = compare(space, None, mixed, cell, measure=lambda m: (0.5, {}))
+      >>> found.loss, found.derived_skip_share
+      (0.5, 1.0)
+    """
+    derived = derived_mixture(space, genotype, mixed, config)
+    entropy, skips = summary(space, mixed)
+    return Diagnostics(
+        *measure(mixed),
+        *measure(derived),
+        entropy,
+        skips,
+        derived_skip_share(genotype),
+        lambda_max,
+        shares(space, mixed),
+    )
+
+
+def shares(space: Space, mixed: Mixture) -> dict[str, dict[str, float]]:
+    """How much of each cell is what has nothing to learn, by kind.
+
+    Args:
+      space: the space.
+      mixed: a mixture of it.
+
+    Returns:
+      ``{group: {"skip" | "pool" | "none" | "noise": share}}``, of the kinds that a
+      group has: mean probabilities over its edges (and cells), in [0, 1].
+
+    Example:
+      >>> import jnas
+      >>> space = jnas.spaces.nasbench201()
+      >>> shares(space, jnas.mixture.uniform(space))
+      {'cell': {'skip': 0.2, 'pool': 0.2, 'none': 0.2}}
+    """
+    found: dict[str, dict[str, float]] = {}
+    for group in space.groups:
+        weights = np.asarray(mixed.weights[group.name], np.float64)
+        weights = weights.reshape(-1, *weights.shape[-2:]).mean(axis=0)
+        total = weights.sum(axis=-1)
+        parts = weights / np.where(total > 0, total, 1.0)[:, None]
+        found[group.name] = {}
+        for kind in kinds.KINDS:
+            columns = [
+                i for i, o in enumerate(group.operations) if kinds.kind(o) == kind
+            ]
+            if columns:
+                share = parts[:, columns].sum(axis=-1).mean()
+                found[group.name][kind] = round(float(share), 5)
+    return found
 
 
 def summary(space: Space, mixed: Mixture) -> tuple[jax.Array, jax.Array]:

@@ -204,7 +204,7 @@ def _run(args, search, space, data, retraining, workdir, console) -> None:
     console.print(
         f"found {found.genotype}", highlight=False, markup=False, soft_wrap=True
     )
-    notes = _verdict(comparing, found)
+    notes = _notes(found)
     for note in notes:
         console.print(note, style="yellow", markup=False, soft_wrap=True)
     rows = _compare(args, found.genotype, space, data, retraining, workdir)
@@ -268,22 +268,11 @@ def _draw_history(report: Any, rows: list[dict[str, Any]], path: Path) -> None:
     axes[0].figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
-def _verdict(comparing: Any, found: Any) -> list[str]:
-    from jnas.report import collapse
-
+def _notes(found: Any) -> list[str]:
+    """What the result has to be read with."""
     notes = []
-    collapsed = comparing.collapse(found.genotype)
-    if collapsed:
-        notes.append(collapsed)
-    entropy = found.history[-1].get("arch_entropy") if found.history else None
-    if entropy is not None and entropy > 0.98:
-        notes.append(
-            f"undecided: the architecture's entropy is {entropy:.0%} of uniform; "
-            "search longer or raise --arch-learning-rate"
-        )
-    judged = collapse.verdict(found.history)
-    if judged.level == "collapsing" or (judged.level == "collapsed" and not notes):
-        notes.append(judged.text)
+    if found.verdict.level in ("undecided", "collapsing", "collapsed"):
+        notes.append(found.verdict.text)
     skipped = [row.get("arch_skipped") or 0.0 for row in found.history]
     if any(skipped):
         notes.append(

@@ -98,7 +98,7 @@ def attack(
 
 
 def adversarial_smoothing(
-    radius: checks.Strength = 0.3,
+    radius: checks.Scheduled = 0.3,
     *,
     steps: int = 7,
     statistics: str = "running",
@@ -129,7 +129,7 @@ def adversarial_smoothing(
     References:
       Chen, Hsieh, ICML 2020, https://arxiv.org/abs/2002.05283
     """
-    smoothing.check_radius(radius)
+    checks.strength(radius, "radius")
     checks.count(steps, "steps")
     if statistics not in ("batch", "running"):
         raise JnasError(
@@ -161,7 +161,7 @@ def adversarial_smoothing(
             still.weights,
             smoothing.noise(noise_key, still.weights),
             state,
-            radius=checks.strength_at(radius, step),
+            radius=checks.value_at(radius, step),
             steps=steps,
         )
         moved = jax.tree.map(

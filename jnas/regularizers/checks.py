@@ -11,20 +11,19 @@ from jnas.errors import JnasError
 from jnas.relax.base import is_number
 
 __all__ = [
-    "Rate",
-    "Strength",
+    "Scheduled",
+    "by_epoch",
     "choosable",
     "count",
     "is_zero",
     "number",
     "rate",
-    "rate_at",
     "strength",
-    "strength_at",
+    "value_at",
 ]
 
-Rate = float | Callable[[jax.Array], jax.Array]
-Strength = float | Callable[[jax.Array], jax.Array]
+# A rate, a strength, a radius: a number, or a function of the step.
+Scheduled = float | Callable[[jax.Array], jax.Array]
 
 
 def number(value: Any, what: str, positive: bool = False) -> None:
@@ -64,11 +63,12 @@ def count(value: Any, what: str) -> None:
         raise JnasError(f"{what} must be a positive integer, got {value!r}")
 
 
-def strength(value: Any) -> None:
+def strength(value: Any, what: str = "strength") -> None:
     """Raises unless a strength is a finite number >= 0, or a schedule.
 
     Args:
       value: the strength, or a function of the step.
+      what: its name in the error.
 
     Raises:
       JnasError: if it is not.
@@ -77,7 +77,7 @@ def strength(value: Any) -> None:
       >>> strength(1e-3)
     """
     if not callable(value):
-        number(value, "strength")
+        number(value, what)
 
 
 def is_zero(value: Any) -> bool:
@@ -94,23 +94,6 @@ def is_zero(value: Any) -> bool:
       (True, False)
     """
     return not callable(value) and value == 0
-
-
-def strength_at(value: Strength, step: Any) -> jax.Array:
-    """A strength at a step.
-
-    Args:
-      value: a number, or a function of the step.
-      step: the number of finished weight steps.
-
-    Returns:
-      A scalar array.
-
-    Example:
-      >>> float(strength_at(lambda step: 0.5 * step, 3))
-      1.5
-    """
-    return rate_at(value, step)
 
 
 def rate(value: Any) -> None:
@@ -133,8 +116,8 @@ def rate(value: Any) -> None:
         )
 
 
-def rate_at(value: Rate, step: Any) -> jax.Array:
-    """A rate at a step.
+def value_at(value: Scheduled, step: Any) -> jax.Array:
+    """A rate, strength or radius at a step.
 
     Args:
       value: a number, or a function of the step.
@@ -144,11 +127,42 @@ def rate_at(value: Rate, step: Any) -> jax.Array:
       A scalar array.
 
     Example:
-      >>> float(rate_at(lambda step: 0.125 * step, 2))
+      >>> float(value_at(lambda step: 0.125 * step, 2))
       0.25
     """
     found = value(step) if callable(value) else value
     return jnp.asarray(found, jnp.result_type(float))
+
+
+def by_epoch(
+    start: float, end: float, *, epochs: int, steps_per_epoch: int
+) -> Callable[[jax.Array], jax.Array]:
+    """A schedule in equal stairs, one an epoch, that would reach its end after them.
+
+    Args:
+      start: in the first epoch.
+      end: what it would be after the last one.
+      epochs: how many.
+      steps_per_epoch: steps of one.
+
+    Returns:
+      ``step -> value``.
+
+    Raises:
+      JnasError: a length is out of range.
+
+    Example:
+      >>> float(by_epoch(0.0, 0.5, epochs=4, steps_per_epoch=10)(25))
+      0.25
+    """
+    count(epochs, "epochs")
+    count(steps_per_epoch, "steps_per_epoch")
+
+    def at(step):
+        epoch = jnp.minimum(jnp.asarray(step) // steps_per_epoch, epochs)
+        return start + (end - start) * epoch / epochs
+
+    return at
 
 
 def choosable(supernet: Any) -> dict[str, jax.Array]:

@@ -31,10 +31,10 @@ __all__ = [
     "exact",
     "extremes",
     "flat_product",
-    "frobenius",
     "hessian_product",
     "lanczos",
     "largest_eigenvalue",
+    "squared_frobenius",
     "trace",
 ]
 
@@ -304,12 +304,10 @@ def trace(product: Product, key: jax.Array, size: int, samples: int = 1) -> jax.
       >>> float(trace(lambda v: matrix @ v, jax.random.key(0), 2))
       6.0
     """
-    checks.count(samples, "samples")
-    signs = _signs(product, key, size, samples)
-    return _mean(lambda z: z @ product(z), signs)
+    return _over_signs(lambda z: z @ product(z), key, size, samples)
 
 
-def frobenius(
+def squared_frobenius(
     product: Product, key: jax.Array, size: int, samples: int = 1
 ) -> jax.Array:
     """An estimate of the squared Frobenius norm: the mean of ||Hz||^2 over signs z.
@@ -328,12 +326,10 @@ def frobenius(
 
     Example:
       >>> matrix = jnp.diag(jnp.array([1.0, 2.0]))
-      >>> float(frobenius(lambda v: matrix @ v, jax.random.key(0), 2))
+      >>> float(squared_frobenius(lambda v: matrix @ v, jax.random.key(0), 2))
       5.0
     """
-    checks.count(samples, "samples")
-    signs = _signs(product, key, size, samples)
-    return _mean(lambda z: jnp.sum(product(z) ** 2), signs)
+    return _over_signs(lambda z: jnp.sum(product(z) ** 2), key, size, samples)
 
 
 def choosable_arch(space: Any, arch: Any) -> Any:
@@ -384,14 +380,14 @@ def _indices(mask: Any, point: Any) -> np.ndarray:
     return found
 
 
-def _mean(function: Callable[[jax.Array], jax.Array], signs: jax.Array) -> jax.Array:
-    """The mean over the rows; of one row without a loop, slow on some backends."""
-    if len(signs) == 1:
-        return function(signs[0])
-    return jnp.mean(jax.lax.map(function, signs))
-
-
-def _signs(product: Product, key: jax.Array, size: int, samples: int):
-    """Random signs in the type that the product is of."""
-    dtype = jax.eval_shape(product, jnp.zeros(size)).dtype
-    return jax.random.rademacher(key, (samples, size), dtype)
+def _over_signs(
+    quantity: Callable[[jax.Array], jax.Array], key: jax.Array, size: int, samples: int
+) -> jax.Array:
+    """The mean of a quantity over random signs."""
+    checks.count(samples, "samples")
+    # In the type that the product is of.
+    dtype = jax.eval_shape(quantity, jnp.zeros(size)).dtype
+    signs = jax.random.rademacher(key, (samples, size), dtype)
+    if samples == 1:  # without a loop, slow on some backends
+        return quantity(signs[0])
+    return jnp.mean(jax.lax.map(quantity, signs))

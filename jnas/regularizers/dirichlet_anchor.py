@@ -56,7 +56,7 @@ def divergence(
 
 
 def dirichlet_anchor(
-    strength: checks.Strength = 1e-3, anchor: float = 1.0
+    strength: checks.Scheduled = 1e-3, anchor: float = 1.0
 ) -> base.Regularizer:
     """Holds the concentrations of `relax.dirichlet` near an anchor.
 
@@ -101,7 +101,7 @@ def dirichlet_anchor(
         total = 0.0
         for name, alpha in _logits(arch, state).items():
             total += jnp.sum(divergence(concentration(alpha), anchor, state[name]))
-        return checks.strength_at(strength, step) * total
+        return checks.value_at(strength, step) * total
 
     return base.Regularizer(init=init, penalty=penalty)
 

@@ -7,14 +7,13 @@ the probability of being kept. The supernet does it; this only tells it the rate
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
 from jnas.regularizers import base, checks
 
 __all__ = ["drop_path", "linear_rate"]
 
 
-def drop_path(rate: checks.Rate = 0.2) -> base.Regularizer:
+def drop_path(rate: checks.Scheduled = 0.2) -> base.Regularizer:
     """Drops outputs of mixed edges at a rate.
 
     Args:
@@ -40,7 +39,7 @@ def drop_path(rate: checks.Rate = 0.2) -> base.Regularizer:
 
     def rates(state, *, step, **context):
         del state, context
-        return {"drop_path": checks.rate_at(rate, step)}
+        return {"drop_path": checks.value_at(rate, step)}
 
     return base.Regularizer(rates=rates)
 
@@ -68,11 +67,4 @@ def linear_rate(
       0.25
     """
     checks.rate(final)
-    checks.count(epochs, "epochs")
-    checks.count(steps_per_epoch, "steps_per_epoch")
-
-    def at(step):
-        epoch = jnp.minimum(jnp.asarray(step) // steps_per_epoch, epochs)
-        return final * epoch / epochs
-
-    return at
+    return checks.by_epoch(0.0, final, epochs=epochs, steps_per_epoch=steps_per_epoch)

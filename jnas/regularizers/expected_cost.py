@@ -42,7 +42,7 @@ KINDS = ("linear", "log", "add_linear", "mul_log")
 def expected_cost(
     costs: Mapping[str, ArrayLike],
     *,
-    strength: checks.Strength,
+    strength: checks.Scheduled,
     kind: str = "linear",
     reference: float | None = None,
     exponent: float = 1.0,
@@ -114,7 +114,7 @@ def expected_cost(
         del state
         if phase != "arch":
             return 0.0
-        factor = checks.strength_at(strength, step)
+        factor = checks.value_at(strength, step)
         counted = mixture if probabilities is None else probabilities(arch)
         expected = cost(counted.weights)
         if kind == "linear":

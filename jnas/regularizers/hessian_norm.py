@@ -28,7 +28,7 @@ KINDS = ("spectral", "frobenius", "trace")
 
 def hessian_norm(
     kind: str = "spectral",
-    strength: checks.Strength = 1.0,
+    strength: checks.Scheduled = 1.0,
     *,
     products: int = 8,
     samples: int = 1,
@@ -107,13 +107,13 @@ def hessian_norm(
         if kind == "trace":
             norm = curvature.trace(product, key, size, samples)
         elif kind == "frobenius":
-            square = curvature.frobenius(product, key, size, samples)
+            square = curvature.squared_frobenius(product, key, size, samples)
             # The root's slope at 0 is not finite.
             positive = square > 0
             norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
         else:
             norm = _spectral(loss, arch, product, size, key)
-        return checks.strength_at(strength, step) * norm
+        return checks.value_at(strength, step) * norm
 
     def _spectral(loss, arch, product, size, key):
         # The vector is held, so nothing of its way is differentiated.

@@ -7,7 +7,7 @@ from jnas.regularizers import base, checks, smoothing
 __all__ = ["random_smoothing"]
 
 
-def random_smoothing(radius: checks.Strength = 0.3) -> base.Regularizer:
+def random_smoothing(radius: checks.Scheduled = 0.3) -> base.Regularizer:
     """Trains the weights at mixtures with uniform noise.
 
     In the weight phase the mixture's weights p become p + U(-radius, radius), clamped
@@ -40,7 +40,7 @@ def random_smoothing(radius: checks.Strength = 0.3) -> base.Regularizer:
       Chen, Hsieh, ICML 2020, https://arxiv.org/abs/2002.05283;
       xiangning-chen/SmoothDARTS, attacker/perturb.py
     """
-    smoothing.check_radius(radius)
+    checks.strength(radius, "radius")
     if checks.is_zero(radius):
         return base.identity()
 
@@ -52,7 +52,7 @@ def random_smoothing(radius: checks.Strength = 0.3) -> base.Regularizer:
         del context
         if phase != "weights":
             return mixture
-        size = checks.strength_at(radius, step)
+        size = checks.value_at(radius, step)
         unit = smoothing.noise(key, mixture.weights)
         shift = jax.tree.map(lambda z: z * size.astype(z.dtype), unit)
         moved = smoothing.shifted(mixture.weights, shift, state)

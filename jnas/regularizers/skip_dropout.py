@@ -16,7 +16,7 @@ from jnas.regularizers import base, checks
 __all__ = ["decaying_rate", "skip_dropout"]
 
 
-def skip_dropout(rate: checks.Rate = 0.4) -> base.Regularizer:
+def skip_dropout(rate: checks.Scheduled = 0.4) -> base.Regularizer:
     """Dropout behind skip connections at a rate.
 
     Args:
@@ -43,7 +43,7 @@ def skip_dropout(rate: checks.Rate = 0.4) -> base.Regularizer:
 
     def rates(state, *, step, **context):
         del state, context
-        return {"skip_dropout": checks.rate_at(rate, step)}
+        return {"skip_dropout": checks.value_at(rate, step)}
 
     return base.Regularizer(rates=rates)
 

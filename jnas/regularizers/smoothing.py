@@ -6,7 +6,6 @@ overwritten.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,20 +40,7 @@ def growing_radius(
     """
     checks.number(start, "start")
     checks.number(end, "end")
-    checks.count(epochs, "epochs")
-    checks.count(steps_per_epoch, "steps_per_epoch")
-
-    def at(step):
-        epoch = jnp.minimum(jnp.asarray(step) // steps_per_epoch, epochs)
-        return start + (end - start) * epoch / epochs
-
-    return at
-
-
-def check_radius(radius: Any) -> None:
-    """Raises unless a radius is a finite number >= 0 or a function of the step."""
-    if not callable(radius):
-        checks.number(radius, "radius")
+    return checks.by_epoch(start, end, epochs=epochs, steps_per_epoch=steps_per_epoch)
 
 
 def noise(key: jax.Array, weights: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -23,7 +23,7 @@ __all__ = ["zero_one"]
 KINDS = ("l2", "l1")
 
 
-def zero_one(strength: checks.Strength = 10.0, kind: str = "l2") -> base.Regularizer:
+def zero_one(strength: checks.Scheduled = 10.0, kind: str = "l2") -> base.Regularizer:
     """Rewards gates that are nearly 0 or nearly 1.
 
     Args:
@@ -70,6 +70,6 @@ def zero_one(strength: checks.Strength = 10.0, kind: str = "l2") -> base.Regular
             mask = jnp.broadcast_to(mask, size.shape)
             total += jnp.sum(jnp.where(mask, size, 0.0))
             count += jnp.sum(mask)
-        return -checks.strength_at(strength, step) * total / count
+        return -checks.value_at(strength, step) * total / count
 
     return base.Regularizer(init=init, penalty=penalty)

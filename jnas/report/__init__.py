@@ -12,6 +12,7 @@ from jnas.report.heatmaps import plot_arch, plot_arch_history
 from jnas.report.html import write_html
 from jnas.report.pictures import write_figures
 from jnas.report.runs import Run, read
+from jnas.report.shares import plot_shares
 
 __all__ = [
     "Run",
@@ -23,6 +24,7 @@ __all__ = [
     "plot_comparison",
     "plot_histories",
     "plot_history",
+    "plot_shares",
     "read",
     "to_dot",
     "write_figures",

@@ -15,28 +15,25 @@ A search whose entropy is nearly that of the uniform mixture has decided nothing
 so its derived cell says little.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jnas import errors
-from jnas.spaces import Genotype
+from jnas.spaces import Genotype, kinds
 
-__all__ = ["EMPTY", "Verdict", "empty_edges", "rise", "verdict"]
+__all__ = ["Verdict", "empty_edges", "genotype_of", "rise", "verdict"]
 
-# Candidates without anything to learn (a skip of stride 2 has weights, but is one of
-# them in every paper on collapse).
-EMPTY = ("none", "noise", "skip_connect", "skip", "identity", "max_pool", "avg_pool")
 MOST = 2 / 3  # of the edges of a cell: collapsed
 HALF = 1 / 2  # and curvature rising or the share growing: collapsing
 RISE = 1.3  # DARTS-ES
 UNDECIDED = 0.95  # of the entropy of the uniform mixture
 GAP = 0.2  # of accuracy, told as a reason
 WINDOW = 5  # measurements of an average, as in DARTS-ES
-_ADVICE = (
-    "try random smoothing (sdarts_rs), more weight decay (r_darts_l2) or early "
-    "stopping (darts_es)"
-)
+_FIXES = {  # by preset
+    "sdarts_rs": "random smoothing",
+    "r_darts_l2": "more weight decay",
+    "darts_es": "early stopping",
+}
 
 
 class Verdict(NamedTuple):
@@ -72,7 +69,7 @@ def empty_edges(genotype: Genotype) -> dict[str, tuple[int, int, tuple[str, ...]
         if name == "recurrent":
             continue
         operations = [edge.operation for edge in cell.edges]
-        empty = [op for op in operations if re.sub(r"_\dx\d$", "", op) in EMPTY]
+        empty = [op for op in operations if kinds.kind(op) is not None]
         found[name] = (len(empty), len(operations), tuple(sorted(set(empty))))
     return found
 
@@ -98,11 +95,17 @@ def rise(rows: Sequence[Mapping[str, Any]]) -> float | None:
     return round(sum(values[-size:]) / sum(values[:size]), 6)
 
 
-def verdict(rows: Sequence[Mapping[str, Any]]) -> Verdict:
+def verdict(
+    rows: Sequence[Mapping[str, Any]],
+    genotype: Genotype | None = None,
+    method: str | None = None,
+) -> Verdict:
     """Judges a search by its rows.
 
     Args:
       rows: those of ``metrics.jsonl``, one an epoch.
+      genotype: the result, where it may be another than that of the last row.
+      method: name of the preset, which is not advised again.
 
     Returns:
       The verdict; of what rows lack nothing is said.
@@ -114,13 +117,19 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> Verdict:
       'collapsed: skip_connect on 5 of 6 edges (cell) since epoch 1; try random \
 smoothing (sdarts_rs), more weight decay (r_darts_l2) or early stopping (darts_es)'
     """
-    told = [(row, _genotype(row)) for row in rows]
+    told = [(row, genotype_of(row)) for row in rows]
     told = [(row, genotype) for row, genotype in told if genotype is not None]
     if not told:
         return Verdict("unknown", "unknown: no epoch has a derived genotype")
-    last, genotype = told[-1]
+    last, latest = told[-1]
+    if genotype is None:
+        genotype = latest
+    else:
+        told[-1] = (last, genotype)
     ratio = rise(rows)
     reasons, worst, grows = [], 0.0, False
+    fixes = [f"{what} ({name})" for name, what in _FIXES.items() if name != method]
+    advice = f"try {', '.join(fixes[:-1])} or {fixes[-1]}"
     for name, (count, of, operations) in empty_edges(genotype).items():
         share = count / max(of, 1)
         worst = max(worst, share)
@@ -148,15 +157,15 @@ smoothing (sdarts_rs), more weight decay (r_darts_l2) or early stopping (darts_e
             "undecided", f"{text}; search longer or raise the arch learning rate"
         )
     if worst >= MOST:
-        return Verdict("collapsed", f"collapsed: {'; '.join(reasons)}; {_ADVICE}")
+        return Verdict("collapsed", f"collapsed: {'; '.join(reasons)}; {advice}")
     if worst >= HALF and (rising or grows):
-        return Verdict("collapsing", f"collapsing: {'; '.join(reasons)}; {_ADVICE}")
+        return Verdict("collapsing", f"collapsing: {'; '.join(reasons)}; {advice}")
     if reasons:
         return Verdict("healthy", f"no collapse, but watch: {'; '.join(reasons)}")
     return Verdict("healthy", "no sign of collapse")
 
 
-def _genotype(row: Mapping[str, Any]) -> Genotype | None:
+def genotype_of(row: Mapping[str, Any]) -> Genotype | None:
     """The derived genotype of a row, if it has one that can be read."""
     text = row.get("genotype")
     if not isinstance(text, str):

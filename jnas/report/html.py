@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jnas.errors import JnasError
-from jnas.report import maps, page, pictures, sections, side_by_side, spread
+from jnas.report import maps, page, pictures, sections, shares, side_by_side, spread
 from jnas.report import runs as reading
 from jnas.report.runs import Run
 
@@ -107,6 +107,7 @@ def _page(runs: list[Run], title: str | None) -> str:
         ("Comparison", sections.comparison(runs, shown)),
         ("Side by side", side_by_side.runs(runs, names)),
         ("Search", sections.curves("search", searches, shown)),
+        ("Nothing to learn", shares.section(runs, names, shown)),
         ("Probabilities", maps.probabilities(runs, names, shown)),
         ("Retraining", sections.curves("retraining", trainings, shown)),
         ("Configuration", sections.configuration(runs, names)),

@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jnas.errors import JnasError
-from jnas.report import cells, comparison, curves, dot, files, heatmaps, palette, spread
+from jnas.report import (
+    cells,
+    comparison,
+    curves,
+    dot,
+    files,
+    heatmaps,
+    palette,
+    shares,
+    spread,
+)
 from jnas.report import runs as reading
 from jnas.report.runs import Run
 from jnas.report.trained import Network
@@ -98,6 +108,8 @@ def _pictures(runs: Sequence[Run]) -> dict[str, "Axes"]:
             found[f"{prefix}arch_history"] = heatmaps.plot_arch_history(
                 run.history, run.space, genotype=run.genotype
             )[0]
+        if shares.series(run.history):
+            found[f"{prefix}shares"] = shares.plot_shares(run.history)[0]
     for name, histories in (
         ("history", search_histories(runs)),
         ("retraining", training_histories(runs)),

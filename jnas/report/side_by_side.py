@@ -1,8 +1,9 @@
 """The section of a report that sums up several runs: mean, spread, genotypes."""
 
+import collections
 from collections.abc import Sequence
 
-from jnas.report import page, records, spread
+from jnas.report import page, records, spread, words
 from jnas.report.runs import Run
 
 __all__ = ["runs"]
@@ -36,6 +37,8 @@ def runs(given: Sequence[Run], names: Sequence[str]) -> str:
         [quantity, *(column[number] for column in columns)]
         for number, quantity in enumerate(quantities)
     ]
+    if verdicts := _verdicts(given, settings):
+        rows.append(["verdict", *verdicts])
     note = (
         '<p class="soft">Runs that differ in their seeds only belong together: mean ± '
         "sample standard deviation over these runs. A run's own test figure is the "
@@ -71,6 +74,21 @@ def _numbers(run: Run) -> dict[str, float]:
     if run.seconds is not None:
         found["search seconds"] = run.seconds
     return found
+
+
+def _verdicts(given: Sequence[Run], settings: Sequence[spread.Setting]) -> list[str]:
+    """The level of each run's verdict, and how many of a setting had which."""
+    levels = [words.judged(run).level for run in given]
+    if all(level == "unknown" for level in levels):
+        return []
+    told = []
+    for setting in settings:
+        mine = [levels[index] for index in setting.indices]
+        told += ["–" if level == "unknown" else level for level in mine]
+        if len(mine) > 1:
+            counts = collections.Counter(mine)
+            told.append(", ".join(f"{n} of {len(mine)} {x}" for x, n in counts.items()))
+    return told
 
 
 def _spread(column: str, rows: list[dict[str, float]]) -> str:

@@ -15,6 +15,7 @@ from jnas.report.trained import Network
 __all__ = [
     "commands",
     "duration",
+    "judged",
     "measure",
     "over_runs",
     "setting",
@@ -95,6 +96,20 @@ def state(run: Run) -> str:
     return f"in progress or stopped: epoch {done} of {run.epochs}"
 
 
+def judged(run: Run) -> collapse.Verdict:
+    """Whether a run collapsed.
+
+    Args:
+      run: the run.
+
+    Returns:
+      The verdict on its rows and on what was found.
+    """
+    keys = ("search.method", "method")
+    method = next((str(run.config[key]) for key in keys if key in run.config), None)
+    return collapse.verdict(run.history, run.genotype, method)
+
+
 def verdicts(run: Run) -> list[tuple[str, bool]]:
     """What is to be said of a run, most important first.
 
@@ -108,12 +123,12 @@ def verdicts(run: Run) -> list[tuple[str, bool]]:
     if not run.finished:
         lines.append((f"{state(run)}; what follows is what there is so far.", True))
     lines += [(note, True) for note in run.notes]
-    judged = collapse.verdict(run.history)
+    told = judged(run)
     # What the command has noted already is not said twice.
-    heading = judged.text.partition(":")[0]
-    if judged.level != "unknown" and not any(n.startswith(heading) for n in run.notes):
-        warning = judged.level not in ("healthy",) or ":" in judged.text
-        lines.append((f"{judged.text[0].upper()}{judged.text[1:]}.", warning))
+    heading = told.text.partition(":")[0]
+    if told.level != "unknown" and not any(n.startswith(heading) for n in run.notes):
+        warning = told.level != "healthy" or ":" in told.text
+        lines.append((f"{told.text[0].upper()}{told.text[1:]}.", warning))
     tested = [network for network in run.networks if network.values]
     lines += [
         _against(tested[0], other)

@@ -8,17 +8,15 @@ from typing import Any
 import numpy as np
 
 from jnas import select
-from jnas.diagnostics import SKIPS
 from jnas.errors import JnasError
 from jnas.mixture import Mixture
 from jnas.run.environment import environment
 from jnas.run.metrics import write_atomically
 from jnas.run.retraining import RetrainResult
 from jnas.spaces import Genotype, Space
+from jnas.spaces.kinds import SKIPS
 
-__all__ = ["all_skip", "collapse", "random_genotype", "write_summary"]
-
-_EMPTY = (*SKIPS, "none", "max_pool_3x3", "avg_pool_3x3")
+__all__ = ["all_skip", "random_genotype", "write_summary"]
 
 
 def all_skip(space: Space) -> Genotype:
@@ -69,34 +67,6 @@ def random_genotype(space: Space, seed: int) -> Genotype:
       True
     """
     return space.decode(space.random(seed))
-
-
-def collapse(genotype: Genotype) -> str | None:
-    """Says in words whether a derived cell has collapsed to skip connections.
-
-    Args:
-      genotype: the derived candidate.
-
-    Returns:
-      One line, or None where at least half of the operations are no skips.
-
-    Example:
-      >>> import jnas
-      >>> collapse(all_skip(jnas.spaces.nasbench201()))
-      'collapsed: skip_connect on 6 of 6 edges (cell), no learnable operation left'
-    """
-    parts = []
-    for name, cell in genotype.cells:
-        operations = [edge.operation for edge in cell.edges]
-        skips = sum(op in SKIPS for op in operations)
-        if skips * 2 > len(operations):
-            kinds = sorted({op for op in operations if op in SKIPS})
-            text = f"{'/'.join(kinds)} on {skips} of {len(operations)} edges ({name})"
-            # Every edge of a recurrent cell has its gate's weights.
-            if name != "recurrent" and all(op in _EMPTY for op in operations):
-                text += ", no learnable operation left"
-            parts.append(text)
-    return f"collapsed: {'; '.join(parts)}" if parts else None
 
 
 def write_summary(

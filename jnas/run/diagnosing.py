@@ -6,15 +6,18 @@ last one. k is chosen by arithmetic, not by the clock, so that a resumed run has
 rows of one that was left alone.
 """
 
+import itertools
 import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
-from jnas import select
-from jnas.diagnostics import Diagnostics, derived_mixture, derived_skip_share, summary
+from jnas.diagnostics import Diagnostics, compare
 from jnas.errors import JnasError
+from jnas.mixture import Mixture
 from jnas.run import material
+from jnas.spaces import Genotype
 
 __all__ = ["COST", "Diagnosis", "cadence"]
 
@@ -99,20 +102,39 @@ class Diagnosis:
             return False
         return (epoch - 1) % self._every == 0 or epoch == self._epochs
 
-    def row(self, state: Any) -> dict[str, float]:
+    def row(self, state: Any, mixed: Mixture, genotype: Genotype) -> dict[str, float]:
         """Measures if it is time to.
 
         Args:
           state: after an epoch.
+          mixed: its deterministic mixture.
+          genotype: derived from that.
 
         Returns:
           What to add to the row of the epoch.
+
+        Raises:
+          JnasError: the validation part has no full batch.
         """
         epoch = int(state.step) // self._steps
         self.last = None
         if not self.due(epoch):
             return {}
-        self.last = found = self._look(state)
+        measured = self.evaluator(state, _BATCHES)
+
+        def measure(candidate):
+            totals = measured(candidate)
+            return totals.pop("loss"), totals
+
+        supernet = self._search.supernet
+        self.last = found = compare(
+            supernet.space,
+            supernet.config,
+            mixed,
+            genotype,
+            measure=measure,
+            lambda_max=float(self._sharpness(state, next(self._batches(1)[1]))),
+        )
         row = {"lambda_max": found.lambda_max}
         for name, loss, own in (
             ("mixture", found.loss, found.metrics),
@@ -122,43 +144,40 @@ class Diagnosis:
             row |= {f"{name}_{key}": value for key, value in own.items()}
         return row
 
-    def _look(self, state: Any) -> Diagnostics:
-        search = self._search
-        space = search.supernet.space
-        mixed = search.probabilities(state.arch)
-        chosen = search.selector
-        if chosen.needs_evaluation:  # what compares candidates would take too long
-            chosen = select.argmax()
-        key = jax.random.fold_in(state.key, state.step)
-        genotype = chosen.select(state.arch, mixed, space=space, key=key)
-        derived = derived_mixture(space, genotype, mixed, search.supernet.config)
+    def evaluator(
+        self, state: Any, most: int | None = None
+    ) -> Callable[[Mixture], dict[str, float]]:
+        """Makes what measures mixtures on the validation part.
+
+        Args:
+          state: whose weights and statistics are used.
+          most: batches; None: all.
+
+        Returns:
+          ``mixture -> metrics``, "loss" among them, means over full batches; it raises
+          `JnasError` where there is none.
+        """
+
+        def evaluate(mixed):
+            totals: dict[str, float] = {}
+            count, batches = self._batches(most)
+            for batch in batches:
+                loss, metrics = self._measure(state, mixed, batch)
+                for name, value in {"loss": loss, **metrics}.items():
+                    totals[name] = totals.get(name, 0.0) + float(value) / count
+            return totals
+
+        return evaluate
+
+    def _batches(self, most: int | None) -> tuple[int, Iterator[Any]]:
+        """Full validation batches, as batch statistics need equal sizes."""
         count, batches = material.validation_batches(
-            self._data, self._batch_size, search.config
+            self._data, self._batch_size, self._search.config
         )
-        count = min(count, _BATCHES)
+        count = min(count, most or count)
         if not count:
             raise JnasError(
                 f"the validation part of {self._data.name!r} has no full batch of "
                 f"{self._batch_size}: use a smaller batch_size"
             )
-        sums: list[dict[str, float]] = [{}, {}]
-        sharpness = None
-        for _, batch in zip(range(count), batches, strict=False):
-            if sharpness is None:
-                sharpness = float(self._sharpness(state, batch))
-            for total, candidate in zip(sums, (mixed, derived), strict=True):
-                loss, metrics = self._measure(state, candidate, batch)
-                for name, value in {"": loss, **metrics}.items():
-                    total[name] = total.get(name, 0.0) + float(value) / count
-        entropy, skips = summary(space, mixed)
-        losses = [total.pop("") for total in sums]
-        return Diagnostics(
-            losses[0],
-            sums[0],
-            losses[1],
-            sums[1],
-            float(entropy),
-            float(skips),
-            derived_skip_share(genotype),
-            sharpness,
-        )
+        return count, itertools.islice(batches, count)

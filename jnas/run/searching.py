@@ -17,7 +17,7 @@ from jnas import data as datasets
 from jnas import optimizers, select
 from jnas import report as reports
 from jnas import search as searches
-from jnas.diagnostics import derived_skip_share
+from jnas.diagnostics import derived_skip_share, shares
 from jnas.errors import JnasError
 from jnas.regularizers import base as regularizers
 from jnas.run import material, metrics
@@ -41,6 +41,7 @@ class SearchResult(NamedTuple):
       seconds: wall time of all epochs.
       resumed_from: the step of the checkpoint it went on from, or None.
       stopped: whether it ended early on purpose.
+      verdict: whether it collapsed, in words.
     """
 
     genotype: Genotype
@@ -49,6 +50,7 @@ class SearchResult(NamedTuple):
     seconds: float
     resumed_from: int | None
     stopped: bool
+    verdict: reports.collapse.Verdict
 
 
 def _check_plan(config: dict[str, Any], **given: int) -> None:
@@ -160,7 +162,8 @@ pass epochs=2 to the preset
         key = jax.random.fold_in(state.key, state.step)
         genotype = cheap.select(state.arch, mixed, space=search.supernet.space, key=key)
         return {
-            **diagnosis.row(state),
+            **diagnosis.row(state, mixed, genotype),
+            "shares": shares(search.supernet.space, mixed),
             "genotype": str(genotype),
             "derived_skip_share": derived_skip_share(genotype),
             "probabilities": {
@@ -177,6 +180,7 @@ pass epochs=2 to the preset
         steps_per_epoch=feed.steps_per_epoch,
         every=diagnose_every,
     )
+    method = (search.config or {}).get("method")
     keep = search.regularizer.keeps_states + 1
     if keep > 1:
         if workdir is None:
@@ -205,8 +209,8 @@ pass epochs=2 to the preset
         chunk=chunk,
         label=label,
         epoch_metrics=epoch_metrics,
-        on_epoch=_watching(on_epoch),
-        between_epochs=_regularizer_hook(search, data, batch_size, diagnosis, keep),
+        on_epoch=_watching(on_epoch, epochs, method),
+        between_epochs=_regularizer_hook(search.regularizer, diagnosis, keep),
         save_every_epochs=save_every_epochs,
         keep=max(2, keep),
         progress=progress,
@@ -215,7 +219,7 @@ pass epochs=2 to the preset
     )
     genotype = search.derive(
         result.state,
-        evaluate=_evaluator(search, data, batch_size, result.state),
+        evaluate=diagnosis.evaluator(result.state),
         key=jax.random.fold_in(result.state.key, result.state.step),
     )
     if workdir is not None:
@@ -227,11 +231,15 @@ pass epochs=2 to the preset
         result.seconds,
         result.resumed_from,
         result.stopped,
+        reports.collapse.verdict(result.history, genotype, method),
     )
 
 
-def _watching(on_epoch):
-    """``on_epoch`` that warns, too, when a search begins to collapse."""
+def _watching(on_epoch, epochs, method):
+    """``on_epoch`` that warns, too, when a search begins to collapse.
+
+    After the last epoch it is too late for that: the result has the verdict.
+    """
     rows: list[dict[str, Any]] = []
     told: set[str] = set()
 
@@ -239,8 +247,8 @@ def _watching(on_epoch):
         # After going back an epoch comes again.
         rows[:] = [row for row in rows if row["epoch"] < info.epoch]
         rows.append(info.metrics)
-        if "lambda_max" in info.metrics:
-            judged = reports.collapse.verdict(rows)
+        if "lambda_max" in info.metrics and info.epoch < epochs:
+            judged = reports.collapse.verdict(rows, method=method)
             if judged.level.startswith("collaps") and judged.level not in told:
                 told.add(judged.level)
                 _log.warning("epoch %d: %s", info.epoch, judged.text)
@@ -303,36 +311,18 @@ def write_space(path: Path, space: Space) -> None:
     metrics.write_atomically(path, text + "\n")
 
 
-def _evaluator(search, data, batch_size, state, measure=None):
-    """``(mixture) -> metrics`` on the validation part, at the state's weights."""
-    measure = measure or jax.jit(search.evaluate)
-
-    def evaluate(mixed):
-        totals: dict[str, float] = {}
-        count, batches = material.validation_batches(data, batch_size, search.config)
-        # Full batches only: batch statistics need equal sizes.
-        for _, batch in zip(range(count), batches, strict=False):
-            loss, metrics = measure(state, mixed, batch)
-            for name, value in {"loss": loss, **metrics}.items():
-                totals[name] = totals.get(name, 0.0) + float(value) / count
-        return totals
-
-    return evaluate
-
-
-def _regularizer_hook(search, data, batch_size, diagnosis, keep):
+def _regularizer_hook(regularizer, diagnosis, keep):
     """The regularizer's ``epoch_end`` as a hook of the loop, or None if it has none."""
-    hook = search.regularizer.epoch_end
+    hook = regularizer.epoch_end
     if hook is regularizers.Regularizer().epoch_end:
         return None
-    measure = jax.jit(search.evaluate)
 
     def between_epochs(state, epoch):
         own, action = hook(
             state.regularizer_state,
             arch=state.arch,
             diagnostics=diagnosis.last,
-            evaluate=_evaluator(search, data, batch_size, state, measure),
+            evaluate=diagnosis.evaluator(state),
             epoch=epoch,
         )
         back = action.rollback_epochs

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jnas import data as datasets
+from jnas import report as reports
 from jnas import search as searches
 from jnas.errors import JnasError
 from jnas.progressive import Progressive, candidates_of
@@ -43,6 +44,7 @@ class ProgressiveResult(NamedTuple):
       stopped: whether the last stage ended early on purpose.
       stages: what each stage gave.
       spaces: what each stage searched.
+      verdict: whether the last stage collapsed, in words.
     """
 
     genotype: Genotype
@@ -54,6 +56,7 @@ class ProgressiveResult(NamedTuple):
     stopped: bool
     stages: tuple[searching.SearchResult, ...]
     spaces: tuple[Space, ...]
+    verdict: reports.collapse.Verdict
 
 
 def progressive(
@@ -166,6 +169,7 @@ for 12: pass steps_per_epoch=23 to the preset
         stopped=results[-1].stopped,
         stages=tuple(results),
         spaces=tuple(spaces),
+        verdict=results[-1].verdict,
     )
 
 

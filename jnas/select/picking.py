@@ -13,7 +13,6 @@ from jnas.mixture import Mixture
 from jnas.spaces import Cell, Edge, Genotype, Group, Space
 
 __all__ = [
-    "SKIPS",
     "Picks",
     "cell",
     "check_excluded",
@@ -22,9 +21,6 @@ __all__ = [
     "pick",
     "strengths",
 ]
-
-# Operations that pass their input on; a collapsed search selects little else.
-SKIPS = ("skip_connect", "skip", "identity")
 
 Picks = list[tuple[int, int]]
 

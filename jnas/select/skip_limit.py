@@ -11,7 +11,7 @@ from typing import Any
 from jnas.errors import JnasError
 from jnas.mixture import Mixture
 from jnas.select import base, picking
-from jnas.spaces import Genotype, Space
+from jnas.spaces import Genotype, Space, kinds
 from jnas.spaces.groups import distinct_names
 
 __all__ = ["skip_limit"]
@@ -61,9 +61,7 @@ def skip_limit(
                 found = picking.pick(weights, space, each, exclude=exclude)
                 picks[each.name] = found
                 skips = [
-                    place
-                    for place in found
-                    if each.operations[place[1]] in picking.SKIPS
+                    place for place in found if each.operations[place[1]] in kinds.SKIPS
                 ]
                 left = [place for place in sorted(skips) if place not in zeroed]
                 if each.name != group or len(skips) <= count or not left:

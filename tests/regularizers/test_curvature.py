@@ -126,7 +126,7 @@ def test_estimates_are_without_bias():
     keys = jax.random.split(jax.random.key(0), 4000)
     for function, expected in (
         (curvature.trace, float(jnp.trace(matrix))),
-        (curvature.frobenius, float(jnp.sum(matrix**2))),
+        (curvature.squared_frobenius, float(jnp.sum(matrix**2))),
     ):
         draws = jax.vmap(lambda k, f=function: f(lambda v: matrix @ v, k, 20))(keys)
         error = float(draws.std()) / np.sqrt(len(keys))

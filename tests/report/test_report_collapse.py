@@ -88,3 +88,12 @@ def test_two_cells_noise_and_nothing():
     assert collapse.verdict([]).level == "unknown"
     assert collapse.verdict([{"epoch": 1, "genotype": "?"}]).level == "unknown"
     assert collapse.verdict([{"epoch": 1, "train_loss": 1.0}]).level == "unknown"
+
+
+def test_the_result_counts_and_the_method_is_not_advised():
+    rows = [row(e, with_skips(1)) for e in (1, 2)]
+    told = collapse.verdict(rows, SPACE.decode(with_skips(6)), "darts_es")
+    assert told.text.startswith("collapsed: skip_connect on 6 of 6 edges (cell)")
+    assert told.text.endswith(
+        "try random smoothing (sdarts_rs) or more weight decay (r_darts_l2)"
+    )

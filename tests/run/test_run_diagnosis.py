@@ -209,3 +209,18 @@ def test_bad_cadence_is_one_line(data):
     for value in (-1, 1.5, True):
         with pytest.raises(jnas.JnasError, match="diagnose_every"):
             run(make(data), data, diagnose_every=value)
+
+
+def test_shares_are_in_every_row(data):
+    search = make(data)
+    result = run(search, data)
+    space = search.supernet.space
+    names = space.group("cell").operations
+    for row in result.history:
+        weights = np.asarray(row["probabilities"]["cell"])
+        own = row["shares"]["cell"]
+        assert set(own) == {"skip", "none"}  # it has no pools
+        for kind, operation in (("skip", "skip_connect"), ("none", "none")):
+            mean = weights[:, names.index(operation)].mean()
+            assert own[kind] == pytest.approx(mean, abs=2e-5)
+    assert result.verdict.level in ("undecided", "healthy", "collapsing", "collapsed")

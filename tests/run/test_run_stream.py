@@ -1,6 +1,7 @@
 """Streamed batches in the loop: exact resume at any step, chunks, threads that end."""
 
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +68,14 @@ def test_a_stream_trains_as_the_stream_says(stream):
     assert stream.steps_per_epoch == STEPS
 
 
+def _wait_for(reached, seconds=20.0):
+    """Threads are told to end, and do so when they next look."""
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, [t.name for t in threading.enumerate()]
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_resume_goes_on_with_the_next_batch(stream, tmp_path, chunk):
     straight = run(stream, chunk=chunk)
@@ -80,7 +89,7 @@ def test_resume_goes_on_with_the_next_batch(stream, tmp_path, chunk):
     options = {"workdir": tmp_path, "chunk": chunk, "save_every_seconds": 0.0}
     with pytest.raises(Interrupted):
         run(stream, on_epoch=cut, **options)
-    assert threading.active_count() <= threads
+    _wait_for(lambda: threading.active_count() <= threads)
     result = run(stream, **options)
     assert result.resumed_from == (9 if chunk == 1 else 5)
     assert toy.bits(result.state) == toy.bits(straight.state)

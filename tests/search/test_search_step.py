@@ -208,6 +208,9 @@ def test_inspect_compares_the_mixture_with_the_derived_one_hot():
     expected = _loss(net, state.weights, hard, batch)
     np.testing.assert_allclose(diagnostics.derived_loss, expected, rtol=1e-6)
     assert 0 <= diagnostics.derived_skip_share <= 1
+    assert diagnostics.shares is not None
+    share = diagnostics.shares["cell"]["skip"]
+    np.testing.assert_allclose(share, diagnostics.skip_share, atol=1e-5)
     assert 0.99 < float(diagnostics.arch_entropy) <= 1.0 + 1e-6
 
 
