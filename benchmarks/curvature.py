@@ -61,8 +61,10 @@ class Config:
       images: training images, half of them for the architecture.
       side: of the images; 16 or 32.
       epochs: of a search.
+      space: that is searched.
       channels: of the first stage.
-      cells_per_stage: in each of three stages.
+      cells_per_stage: in each of three stages (nasbench201).
+      cells: of the supernet (darts).
       batch_size: of both batches.
       rounds: timed rounds of "cost".
       data_dir: folder of the data files.
@@ -76,8 +78,10 @@ class Config:
     images: int = 2000
     side: int = 16
     epochs: int = 30
+    space: Literal["nasbench201", "darts"] = "nasbench201"
     channels: int = 8
     cells_per_stage: int = 1
+    cells: int = 3
     batch_size: int = 64
     rounds: int = 7
     data_dir: Path | None = None
@@ -86,10 +90,13 @@ class Config:
 
 def compose(name: str, config: Config) -> jnas.search.Search:
     """The search of a preset."""
+    size = {"cells_per_stage": config.cells_per_stage}
+    if config.space == "darts":
+        size = {"cells": config.cells}
     return presets.get(name.partition("-")[0])(
-        jnas.spaces.nasbench201(),
+        jnas.spaces.get(config.space),
         channels=config.channels,
-        cells_per_stage=config.cells_per_stage,
+        **size,
         epochs=config.epochs,
         steps_per_epoch=-(-config.images // 2 // config.batch_size),
         **OPTIONS[name],
