@@ -224,3 +224,24 @@ def test_shares_are_in_every_row(data):
             mean = weights[:, names.index(operation)].mean()
             assert own[kind] == pytest.approx(mean, abs=2e-5)
     assert result.verdict.level in ("undecided", "healthy", "collapsing", "collapsed")
+
+
+@pytest.mark.parametrize(
+    ("since", "warned"), [(3, ["epoch 3: so"]), (EPOCHS, [])], ids=["early", "at last"]
+)
+def test_a_collapse_is_warned_of_once_and_not_when_it_is_over(
+    data, caplog, monkeypatch, since, warned
+):
+    verdict = jnas.report.collapse.Verdict
+    asked = []
+
+    def judge(rows, genotype=None, method=None):
+        asked.append((len(rows), genotype is None))
+        return verdict("collapsed" if len(rows) >= since else "healthy", "so")
+
+    monkeypatch.setattr("jnas.report.collapse.verdict", judge)
+    with caplog.at_level(logging.WARNING, "jnas"):
+        result = run(make(data), data, diagnose_every=1)
+    assert [record.getMessage() for record in caplog.records] == warned
+    # Of the whole search, and of what it found.
+    assert result.verdict.level == "collapsed" and asked[-1] == (EPOCHS, False)
