@@ -209,17 +209,22 @@ def shares(space: Space, mixed: Mixture) -> dict[str, dict[str, float]]:
     for group in space.groups:
         weights = np.asarray(mixed.weights[group.name], np.float64)
         weights = weights.reshape(-1, *weights.shape[-2:]).mean(axis=0)
-        total = weights.sum(axis=-1)
-        parts = weights / np.where(total > 0, total, 1.0)[:, None]
         found[group.name] = {}
         for kind in kinds.KINDS:
             columns = [
                 i for i, o in enumerate(group.operations) if kinds.kind(o) == kind
             ]
             if columns:
-                share = parts[:, columns].sum(axis=-1).mean()
+                share = _share(weights, columns).mean()
                 found[group.name][kind] = round(float(share), 5)
     return found
+
+
+def _share(weights: Any, columns: list[int]) -> Any:
+    """By edge, how much of its weights are in some columns; NumPy's arrays or JAX'."""
+    total = weights.sum(axis=-1)
+    share = weights[:, np.array(columns, int)].sum(axis=-1)
+    return share / (total + (total == 0))  # of nothing: 0
 
 
 def summary(space: Space, mixed: Mixture) -> tuple[jax.Array, jax.Array]:
@@ -250,7 +255,5 @@ def summary(space: Space, mixed: Mixture) -> tuple[jax.Array, jax.Array]:
             entropy = entropy * (np.log(group.num_operations) / np.log(counts))
         entropies.append(entropy)
         columns = [i for i, op in enumerate(group.operations) if op in SKIPS]
-        total = jnp.sum(weights, axis=-1)
-        share = jnp.sum(weights[:, jnp.array(columns, int)], axis=-1)
-        skips.append(share / jnp.where(total > 0, total, 1.0))
+        skips.append(_share(weights, columns))
     return jnp.mean(jnp.concatenate(entropies)), jnp.mean(jnp.concatenate(skips))

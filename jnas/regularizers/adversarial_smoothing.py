@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jnas.errors import JnasError
 from jnas.regularizers import base, checks, smoothing
 
 __all__ = ["Attack", "adversarial_smoothing", "attack"]
@@ -131,17 +130,9 @@ def adversarial_smoothing(
     """
     checks.strength(radius, "radius")
     checks.count(steps, "steps")
-    if statistics not in ("batch", "running"):
-        raise JnasError(
-            f"statistics must be 'batch' or 'running', got {statistics!r}: the batch "
-            "norms' during the attack"
-        )
+    checks.statistics(statistics, "during the attack")
     if checks.is_zero(radius):
         return base.identity()
-
-    def init(supernet, arch):
-        del arch
-        return checks.choosable(supernet)
 
     def transform(state, mixture, *, weights, loss_fn, key, step, phase, **context):
         del context
@@ -172,4 +163,4 @@ def adversarial_smoothing(
         )
         return mixture._replace(weights=moved)
 
-    return base.Regularizer(init=init, transform=transform)
+    return base.Regularizer(init=checks.choosable, transform=transform)

@@ -18,6 +18,7 @@ __all__ = [
     "is_zero",
     "number",
     "rate",
+    "statistics",
     "strength",
     "value_at",
 ]
@@ -116,6 +117,26 @@ def rate(value: Any) -> None:
         )
 
 
+def statistics(value: Any, when: str) -> None:
+    """Raises unless a value names statistics of batch norms.
+
+    Args:
+      value: anything.
+      when: where they are used, in the error.
+
+    Raises:
+      JnasError: if it is neither "batch" nor "running".
+
+    Example:
+      >>> statistics("batch", "in the curvature")
+    """
+    if value not in ("batch", "running"):
+        raise JnasError(
+            f"statistics must be 'batch' or 'running', got {value!r}: the batch norms' "
+            f"{when}"
+        )
+
+
 def value_at(value: Scheduled, step: Any) -> jax.Array:
     """A rate, strength or radius at a step.
 
@@ -165,11 +186,12 @@ def by_epoch(
     return at
 
 
-def choosable(supernet: Any) -> dict[str, jax.Array]:
-    """What each edge of a supernet's space can choose.
+def choosable(supernet: Any, arch: Any = None) -> dict[str, jax.Array]:
+    """What each edge of a supernet's space can choose: an ``init`` of regularizers.
 
     Args:
       supernet: anything with a ``space``.
+      arch: not used.
 
     Returns:
       ``{group: bool [E, O]}``.
@@ -180,4 +202,5 @@ def choosable(supernet: Any) -> dict[str, jax.Array]:
       >>> choosable(supernet)["cell"].shape
       (6, 5)
     """
+    del arch
     return {g.name: jnp.asarray(g.allowed) for g in supernet.space.groups}

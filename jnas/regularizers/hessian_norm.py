@@ -69,11 +69,7 @@ def hessian_norm(
     checks.strength(strength)
     checks.count(products, "products")
     checks.count(samples, "samples")
-    if statistics not in ("batch", "running"):
-        raise JnasError(
-            f"statistics must be 'batch' or 'running', got {statistics!r}: the batch "
-            "norms' in the curvature"
-        )
+    checks.statistics(statistics, "in the curvature")
     if checks.is_zero(strength):
         return base.identity()
 

@@ -44,10 +44,6 @@ def random_smoothing(radius: checks.Scheduled = 0.3) -> base.Regularizer:
     if checks.is_zero(radius):
         return base.identity()
 
-    def init(supernet, arch):
-        del arch
-        return checks.choosable(supernet)
-
     def transform(state, mixture, *, key, step, phase, **context):
         del context
         if phase != "weights":
@@ -58,4 +54,4 @@ def random_smoothing(radius: checks.Scheduled = 0.3) -> base.Regularizer:
         moved = smoothing.shifted(mixture.weights, shift, state)
         return mixture._replace(weights=moved)
 
-    return base.Regularizer(init=init, transform=transform)
+    return base.Regularizer(init=checks.choosable, transform=transform)

@@ -55,10 +55,6 @@ def zero_one(strength: checks.Scheduled = 10.0, kind: str = "l2") -> base.Regula
     if checks.is_zero(strength):
         return base.identity()
 
-    def init(supernet, arch):
-        del arch
-        return checks.choosable(supernet)
-
     def penalty(state, *, mixture, step=0, **context):
         del context
         total, count = 0.0, 0
@@ -72,4 +68,4 @@ def zero_one(strength: checks.Scheduled = 10.0, kind: str = "l2") -> base.Regula
             count += jnp.sum(mask)
         return -checks.value_at(strength, step) * total / count
 
-    return base.Regularizer(init=init, penalty=penalty)
+    return base.Regularizer(init=checks.choosable, penalty=penalty)

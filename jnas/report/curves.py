@@ -14,7 +14,7 @@ from jnas.report import files, palette, records
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Curve", "collect", "draw_panel", "mean_curve", "plot_histories"]
+__all__ = ["Curve", "collect", "draw_panel", "frame", "mean_curve", "plot_histories"]
 __all__ += ["plot_history", "stage_starts"]
 
 # last word of a metric's name: panel and its axis; metrics with another are not drawn
@@ -226,7 +226,7 @@ def draw_panel(panel: "Axes", name: str, curves: Sequence[Curve]) -> None:
       >>> panel.get_ylabel()
       'loss'
     """
-    from matplotlib import lines, ticker
+    from matplotlib import lines
 
     groups = list(dict.fromkeys(curve.group for curve in curves))
     metrics = list(dict.fromkeys(curve.metric for curve in curves))
@@ -247,18 +247,8 @@ def draw_panel(panel: "Axes", name: str, curves: Sequence[Curve]) -> None:
         )
     for place in stage_starts(curves):
         panel.axvline(place, color="#808080", linewidth=1.1, linestyle=":", zorder=1)
-    panel.set_xlabel("epoch")
-    panel.set_ylabel(_PANELS[name])
     epochs = {point[0] for curve in curves for points in curve.runs for point in points}
-    if len(epochs) == 1:
-        panel.set_xticks(sorted(epochs))
-    else:
-        panel.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
-    panel.grid(color="#E4E4E4", linewidth=0.6)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
-    if name in ("share", "stability"):
-        panel.set_ylim(-0.02, 1.02)
+    frame(panel, _PANELS[name], epochs, share=name in ("share", "stability"))
     if single:
         keys = [lines.Line2D([], [], color=by_metric[m], lw=1.6) for m in metrics]
         names = [_short(metric, name) for metric in metrics]
@@ -273,6 +263,40 @@ def draw_panel(panel: "Axes", name: str, curves: Sequence[Curve]) -> None:
             names += [_short(metric, name) for metric in metrics]
     if len(names) > 1:
         panel.legend(keys, [files.plain(n) for n in names], frameon=False, fontsize=8)
+
+
+def frame(
+    panel: "Axes", label: str, epochs: Iterable[float], *, share: bool = False
+) -> None:
+    """Axes, ticks and grid of a panel over the epochs.
+
+    Args:
+      panel: where.
+      label: of the vertical axis.
+      epochs: all that are shown.
+      share: whether the values are in [0, 1].
+
+    Example:
+      >>> from matplotlib.figure import Figure
+      >>> panel = Figure().add_subplot()
+      >>> frame(panel, "loss", [3])
+      >>> panel.get_xticks().tolist(), panel.get_ylabel()
+      ([3], 'loss')
+    """
+    from matplotlib import ticker
+
+    panel.set_xlabel("epoch")
+    panel.set_ylabel(label)
+    epochs = sorted(set(epochs))
+    if len(epochs) == 1:
+        panel.set_xticks(epochs)
+    else:
+        panel.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+    panel.grid(color="#E4E4E4", linewidth=0.6)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    if share:
+        panel.set_ylim(-0.02, 1.02)
 
 
 def stage_starts(curves: Iterable[Curve]) -> list[float]:

@@ -107,7 +107,7 @@ def _page(runs: list[Run], title: str | None) -> str:
         ("Comparison", sections.comparison(runs, shown)),
         ("Side by side", side_by_side.runs(runs, names)),
         ("Search", sections.curves("search", searches, shown)),
-        ("Nothing to learn", shares.section(runs, names, shown)),
+        ("Nothing to learn", shares.section(runs, names, shown, most=_POINTS)),
         ("Probabilities", maps.probabilities(runs, names, shown)),
         ("Retraining", sections.curves("retraining", trainings, shown)),
         ("Configuration", sections.configuration(runs, names)),

@@ -15,6 +15,7 @@ from jnas.report import (
     files,
     heatmaps,
     palette,
+    records,
     shares,
     spread,
 )
@@ -159,7 +160,7 @@ def search_histories(
                 {**row, "genotype_stability": share}
                 for row, share in zip(run.history, shares, strict=True)
             ]
-            groups.setdefault(setting.label, []).append(_thinned(rows, most))
+            groups.setdefault(setting.label, []).append(records.thinned(rows, most))
     return groups
 
 
@@ -185,18 +186,8 @@ def training_histories(
             name = network.label
             name += f", {setting.label}" if setting.label else ""
             for rows in filter(None, network.histories.values()):
-                groups.setdefault(name, []).append(_thinned(rows, most))
+                groups.setdefault(name, []).append(records.thinned(rows, most))
     return groups
-
-
-def _thinned(
-    rows: Sequence[Mapping[str, Any]], most: int | None
-) -> Sequence[Mapping[str, Any]]:
-    if most is None or len(rows) <= most:
-        return rows
-    step = -(-len(rows) // most)
-    # counted from the end, so that the last row is among them
-    return rows[(len(rows) - 1) % step :: step]
 
 
 def compared(runs: Sequence[Run]) -> dict[str, dict[str, tuple[float, ...]]]:

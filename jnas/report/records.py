@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ __all__ = [
     "read_object",
     "read_rows",
     "table",
+    "thinned",
     "whole",
 ]
 
@@ -238,3 +239,26 @@ def _parsed(text: str, what: str) -> dict[str, Any]:
             f"{what} must be a JSON object, got {text!r:.40}: restore or remove it"
         )
     return dict(content)
+
+
+def thinned(
+    rows: Sequence[Mapping[str, Any]], most: int | None
+) -> Sequence[Mapping[str, Any]]:
+    """Every second, third, ... row if there are too many; the last one stays.
+
+    Args:
+      rows: the rows.
+      most: how many; None: all.
+
+    Returns:
+      The rows left.
+
+    Example:
+      >>> thinned([{"epoch": n} for n in range(1, 6)], 3)
+      [{'epoch': 1}, {'epoch': 3}, {'epoch': 5}]
+    """
+    if most is None or len(rows) <= most:
+        return rows
+    step = -(-len(rows) // most)
+    # counted from the end, so that the last row is among them
+    return rows[(len(rows) - 1) % step :: step]

@@ -62,6 +62,11 @@ class Run(NamedTuple):
         """Those of the last row, by group, or None."""
         return self.history[-1].get("probabilities") if self.history else None
 
+    def setting(self, *names: str) -> str | None:
+        """The first of some settings that the run has, as text, or None."""
+        found = (str(self.config[name]) for name in names if name in self.config)
+        return next(found, None)
+
 
 def read_all(
     runs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],

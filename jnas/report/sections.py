@@ -33,10 +33,7 @@ def chips(runs: Sequence[Run]) -> str:
         ("epochs", ("epochs",)),
         ("seed", ("seed",)),
     ):
-        values = dict.fromkeys(
-            next((str(run.config[key]) for key in keys if key in run.config), None)
-            for run in runs
-        )
+        values = dict.fromkeys(run.setting(*keys) for run in runs)
         told = [value for value in values if value is not None]
         if told and len(", ".join(told)) < 60:
             chips.append(f"<span>{name} <b>{page.text(', '.join(told))}</b></span>")

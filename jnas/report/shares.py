@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jnas import errors
-from jnas.report import collapse, page, palette
+from jnas.report import collapse, curves, page, palette, records
 from jnas.report.page import Pictures
 from jnas.report.runs import Run
 from jnas.spaces import kinds
@@ -111,14 +111,16 @@ def plot_shares(
     return tuple(axes)
 
 
-def section(runs: Sequence[Run], names: Sequence[str], shown: Pictures) -> str:
-    """The section of a report: a panel for each cell of each run."""
+def section(
+    runs: Sequence[Run], names: Sequence[str], shown: Pictures, most: int | None = None
+) -> str:
+    """The section of a report: for each run a panel a cell, of ``most`` epochs."""
     from matplotlib import figure
 
     parts = []
     for run, name in zip(runs, names, strict=True):
         drawn = []
-        for cell, lines in series(run.history).items():
+        for cell, lines in series(records.thinned(run.history, most)).items():
             fig = figure.Figure(figsize=_SIZE, layout="constrained")
             _draw(fig.add_subplot(), cell, lines)
             drawn.append(shown.inline(fig, f"what has nothing to learn in {cell}"))
@@ -140,7 +142,6 @@ def _draw(
     panel: "Axes", name: str, lines: Mapping[tuple[str, str], list[tuple[int, float]]]
 ) -> None:
     from matplotlib import lines as artists
-    from matplotlib import ticker
 
     for (kind, of), points in lines.items():
         epochs, values = zip(*points, strict=True)
@@ -160,10 +161,5 @@ def _draw(
     ]
     panel.legend(keys, shown, frameon=False, fontsize=8)
     panel.set_title(name, loc="left", fontsize=9)
-    panel.set_xlabel("epoch")
-    panel.set_ylabel("share of the cell")
-    panel.set_ylim(-0.02, 1.02)
-    panel.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
-    panel.grid(color="#E4E4E4", linewidth=0.6)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
+    epochs = [epoch for points in lines.values() for epoch, _ in points]
+    curves.frame(panel, "share of the cell", epochs, share=True)

@@ -105,8 +105,7 @@ def judged(run: Run) -> collapse.Verdict:
     Returns:
       The verdict on its rows and on what was found.
     """
-    keys = ("search.method", "method")
-    method = next((str(run.config[key]) for key in keys if key in run.config), None)
+    method = run.setting("search.method", "method")
     return collapse.verdict(run.history, run.genotype, method)
 
 

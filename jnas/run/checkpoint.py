@@ -246,8 +246,7 @@ class Checkpoints:
     def _delete_old(self) -> None:
         steps = self.steps()
         marked = [step for step in steps if step % self._period == 0]
-        recent = steps[-self._keep :] if self._period == 1 else steps[-2:]
-        kept = {*recent, *marked[-self._keep :]}
+        kept = {*steps[-min(self._keep, 2) :], *marked[-self._keep :]}
         for step in steps:
             if step not in kept:
                 self._delete(step)

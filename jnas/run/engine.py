@@ -35,12 +35,14 @@ class EpochInfo(NamedTuple):
       step: the number of finished steps.
       metrics: the row of the epoch, as in ``metrics.jsonl``.
       state: the state; its buffers are gone after the next step, so keep no reference.
+      history: the rows so far, this one the last; those of before a resume, too.
     """
 
     epoch: int
     step: int
     metrics: dict[str, Any]
     state: Any
+    history: tuple[dict[str, Any], ...] = ()
 
 
 class Change(NamedTuple):
@@ -425,7 +427,9 @@ class Engine:
         self.rows.append(row)
         self._progress.epoch(row)
         if self._on_epoch is not None:
-            answer = self._on_epoch(EpochInfo(epoch, self.step, row, self.state))
+            told = tuple(self.rows.history)
+            info = EpochInfo(epoch, self.step, row, self.state, told)
+            answer = self._on_epoch(info)
             if answer not in (None, "stop"):
                 raise JnasError(
                     f"on_epoch must return None or 'stop', got {answer!r}: return "

@@ -240,15 +240,11 @@ def _watching(on_epoch, epochs, method):
 
     After the last epoch it is too late for that: the result has the verdict.
     """
-    rows: list[dict[str, Any]] = []
     told: set[str] = set()
 
     def hook(info: EpochInfo) -> str | None:
-        # After going back an epoch comes again.
-        rows[:] = [row for row in rows if row["epoch"] < info.epoch]
-        rows.append(info.metrics)
         if "lambda_max" in info.metrics and info.epoch < epochs:
-            judged = reports.collapse.verdict(rows, method=method)
+            judged = reports.collapse.verdict(info.history, method=method)
             if judged.level.startswith("collaps") and judged.level not in told:
                 told.add(judged.level)
                 _log.warning("epoch %d: %s", info.epoch, judged.text)

@@ -132,6 +132,8 @@ def test_going_back_restores_the_checkpoint_with_the_new_decay(data, tmp_path):
     def keep(info):
         decay = float(info.state.weight_opt_state.hyperparams["weight_decay"])
         weights.append((info.epoch, decay, _bits(info.state.arch)))
+        assert [row["epoch"] for row in info.history] == [*range(1, info.epoch + 1)]
+        assert info.history[-1] == info.metrics
 
     result = run(make(data, back()), data, tmp_path / "a", on_epoch=keep)
     assert [w[0] for w in weights] == [1, 2, 3, 4, 3, 4, 5, 6]

@@ -90,7 +90,13 @@ def test_resume_goes_on_with_the_next_batch(stream, tmp_path, chunk):
     with pytest.raises(Interrupted):
         run(stream, on_epoch=cut, **options)
     _wait_for(lambda: threading.active_count() <= threads)
-    result = run(stream, **options)
+    seen = []
+
+    def keep(info):
+        seen.append([row["epoch"] for row in info.history])
+
+    result = run(stream, on_epoch=keep, **options)
+    assert seen[-1] == [1, 2, 3]  # with those of before
     assert result.resumed_from == (9 if chunk == 1 else 5)
     assert toy.bits(result.state) == toy.bits(straight.state)
     assert toy.timeless(result.history) == toy.timeless(straight.history)
