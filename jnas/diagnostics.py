@@ -100,7 +100,7 @@ def inspector(
     space: Space,
     config: dict[str, Any] | None,
     *,
-    probabilities: Callable[[Any], Mixture],
+    mixture: Callable[[Any], Mixture],
     evaluate: Callable[..., tuple[jax.Array, dict[str, jax.Array]]],
     lambda_max: Callable[..., jax.Array],
     derive: Callable[..., Genotype],
@@ -111,7 +111,7 @@ def inspector(
     Args:
       space: the space.
       config: of the supernet.
-      probabilities: as in `Search`.
+      mixture: as in `Search`.
       evaluate: likewise.
       lambda_max: likewise.
       derive: likewise.
@@ -125,7 +125,7 @@ def inspector(
     sharpness = jax.jit(lambda_max)
 
     def inspect(state, batch, *, curvature=True):
-        mixed = probabilities(state.arch)
+        mixed = mixture(state)
 
         def on_batch(candidate):
             loss, metrics = measure(state, candidate, batch)

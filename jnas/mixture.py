@@ -56,12 +56,14 @@ class Resolved(NamedTuple):
       offsets: ``{group: [cells, E]}``: offsets x edges, or None.
       edges: ``{group: [E]}`` or None: what ``weights`` were multiplied by.
       active: ``{group: int32 [E, A]}`` or None.
+      auxiliary: ``{group: [E]}``: auxiliary x edges, or None.
     """
 
     weights: dict[str, jax.Array]
     offsets: dict[str, jax.Array] | None
     edges: dict[str, jax.Array] | None
     active: dict[str, jax.Array] | None
+    auxiliary: dict[str, jax.Array] | None = None
 
 
 def uniform(space: Space) -> Mixture:
@@ -155,13 +157,16 @@ def effective_weights(
     return resolve(mixture, space, cells).weights
 
 
-def resolve(mixture: Mixture, space: Space, cells: dict[str, int]) -> Resolved:
+def resolve(
+    mixture: Mixture, space: Space, cells: dict[str, int], *, auxiliary: bool = False
+) -> Resolved:
     """Checks a mixture and spreads it over the cells.
 
     Args:
       mixture: the mixture.
       space: its space.
       cells: the number of cells of each group.
+      auxiliary: whether the supernet has auxiliary skips.
 
     Returns:
       What is to be evaluated.
@@ -180,12 +185,12 @@ def resolve(mixture: Mixture, space: Space, cells: dict[str, int]) -> Resolved:
             f"mixture must be a jnas.Mixture, got {type(mixture).__name__}: "
             "write jnas.Mixture(weights={group: array})"
         )
-    if mixture.auxiliary is not None:
+    if mixture.auxiliary is not None and not auxiliary:
         raise JnasError(
             "mixture.auxiliary is set, but this supernet has no auxiliary skip: "
-            "leave it None"
+            "leave it None, or build the supernet with auxiliary_skip=True"
         )
-    for field in ("weights", "edges", "active", "offsets"):
+    for field in ("weights", "edges", "active", "offsets", "auxiliary"):
         value = getattr(mixture, field)
         if value is not None and set(value) != set(space.names):
             raise JnasError(
@@ -193,6 +198,7 @@ def resolve(mixture: Mixture, space: Space, cells: dict[str, int]) -> Resolved:
                 f"{space.name!r}, got {sorted(value)}"
             )
     all_weights, all_offsets, all_edges, all_active = {}, {}, {}, {}
+    all_auxiliary = {}
     for group in space.groups:
         name, count = group.name, cells[group.name]
         shape = (group.num_edges, group.num_operations)
@@ -202,15 +208,13 @@ def resolve(mixture: Mixture, space: Space, cells: dict[str, int]) -> Resolved:
             given = mixture.offsets[name]
             offsets = _per_cell(given, shape[:1], count, "offsets", name)
         if mixture.edges is not None:
-            edges = jnp.asarray(mixture.edges[name])
-            if edges.shape != shape[:1]:
-                raise JnasError(
-                    f"mixture.edges[{name!r}] must be [{shape[0]}], got "
-                    f"{list(edges.shape)}"
-                )
+            edges = _per_edge(mixture.edges[name], shape[0], "edges", name)
             weights = weights * edges[None, :, None]
             offsets = None if offsets is None else offsets * edges[None]
             all_edges[name] = edges
+        if mixture.auxiliary is not None:
+            beside = _per_edge(mixture.auxiliary[name], shape[0], "auxiliary", name)
+            all_auxiliary[name] = beside * all_edges.get(name, 1.0)
         if mixture.active is not None:
             active = _checked_active(mixture.active[name], group)
             chosen = jax.nn.one_hot(active, shape[1], dtype=weights.dtype)
@@ -220,8 +224,22 @@ def resolve(mixture: Mixture, space: Space, cells: dict[str, int]) -> Resolved:
         if offsets is not None:
             all_offsets[name] = offsets
     return Resolved(
-        all_weights, all_offsets or None, all_edges or None, all_active or None
+        all_weights,
+        all_offsets or None,
+        all_edges or None,
+        all_active or None,
+        all_auxiliary or None,
     )
+
+
+def _per_edge(value: Any, edges: int, field: str, group: str) -> jax.Array:
+    """``[edges]``, checked."""
+    value = jnp.asarray(value)
+    if value.shape != (edges,):
+        raise JnasError(
+            f"mixture.{field}[{group!r}] must be [{edges}], got {list(value.shape)}"
+        )
+    return value
 
 
 def _per_cell(

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["all_finite", "global_norm", "normalised_entropy", "safe_log"]
+__all__ = ["all_finite", "dot", "global_norm", "normalised_entropy", "safe_log"]
 
 
 def safe_log(x: jax.Array) -> jax.Array:
@@ -81,3 +81,23 @@ def all_finite(tree: Any) -> jax.Array:
     """
     checks = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
     return jnp.all(jnp.stack(checks)) if checks else jnp.asarray(True)
+
+
+def dot(a: Any, b: Any) -> jax.Array:
+    """The inner product over all leaves.
+
+    Args:
+      a: a pytree of arrays.
+      b: another of the same structure.
+
+    Returns:
+      A scalar.
+
+    Example:
+      >>> float(dot({"w": jnp.ones(3)}, {"w": jnp.ones(3)}))
+      3.0
+    """
+    return sum(
+        (jnp.vdot(x, y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)),
+        start=jnp.zeros(()),
+    )

@@ -11,6 +11,7 @@ hypergradient update nothing. An arch half-step whose hypergradient is not finit
 changes nothing at all; ``arch_skipped`` in its info says so.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -145,6 +146,8 @@ class Search(NamedTuple):
         ``evaluate(mixture) -> metrics`` on validation data is for selectors that
         compare candidates.
       probabilities: ``(arch) -> Mixture``, the deterministic view of arch.
+      mixture: ``(state) -> Mixture``, that of a state: what a regularizer has decided
+        for good (`regularizers.projection`) is decided in it.
       evaluate: ``(state, mixture, batch, *, statistics="batch") -> (loss, metrics)``,
         without drop path and skip dropout.
       lambda_max: ``(state, batch, *, products=20) -> scalar``, the largest eigenvalue
@@ -167,6 +170,7 @@ class Search(NamedTuple):
     inspect: Callable[..., Diagnostics]
     derive: Callable[..., Genotype]
     probabilities: Callable[[Any], Mixture]
+    mixture: Callable[[SearchState], Mixture]
     evaluate: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
     lambda_max: Callable[..., jax.Array]
     regularizer: regularizers.Regularizer
@@ -281,6 +285,12 @@ def differentiable(
     def probabilities(arch):
         return relaxation.probabilities(arch, space=space)
 
+    def decided(state, arch):
+        return regularizer.project(state.regularizer_state, probabilities(arch))
+
+    def mixture(state):
+        return decided(state, state.arch)
+
     def init(key, inputs):
         weights_key, arch_key, key = jax.random.split(key, 3)
         weights, model_state = supernet.init(weights_key, inputs)
@@ -293,7 +303,7 @@ def differentiable(
             weight_opt_state=weight_tx.init(weights),
             arch_opt_state=arch_tx.init(arch),
             hypergradient_state=hypergradient.init(weights, arch),
-            regularizer_state=regularizer.init(supernet, arch),
+            regularizer_state=regularizer.init(supernet, arch, weights=weights),
             recent_archs=jax.tree.map(lambda x: jnp.stack([x] * recent), arch)
             if recent
             else None,
@@ -338,11 +348,12 @@ def differentiable(
                 "loss_fn": loss_fn,
                 "step": state.step,
                 "phase": phase,
-                "probabilities": probabilities,
+                "probabilities": functools.partial(decided, state),
             }
             mixed = relaxation.sample(
                 arch, key=sample_key, step=state.step, phase=phase, space=space
             )
+            mixed = regularizer.project(state.regularizer_state, mixed)
             mixed = regularizer.transform(
                 state.regularizer_state,
                 mixed,
@@ -373,10 +384,11 @@ def differentiable(
         return jax.random.fold_in(jax.random.fold_in(state.key, state.step), phase)
 
     def arch_step(state, train_batch, val_batch):
+        val_loss = objective(state, "arch", {**state.model_state, **state.streams})
         grad, own_state, info = hypergradient.estimate(
             state.hypergradient_state,
             objective(state, "weights", state.model_state, virtual=True),
-            objective(state, "arch", {**state.model_state, **state.streams}),
+            val_loss,
             state.weights,
             state.arch,
             train_batch,
@@ -398,6 +410,20 @@ def differentiable(
             },
             streams={name: new_state[name] for name in supernet.per_stream},
         )
+        if regularizer.observe is not None:
+            # The key of the hypergradient's evaluation: what both compute, first-order
+            # gradients share.
+            val_grads, _ = jax.grad(val_loss, has_aux=True)(
+                state.weights, state.arch, val_batch, phase_key(state, 0)
+            )
+            after = after._replace(
+                regularizer_state=regularizer.observe(
+                    state.regularizer_state,
+                    val_grads=val_grads,
+                    supernet=supernet,
+                    step=state.step,
+                )
+            )
         finite = numerics.all_finite(grad)
         changed = {
             name: jax.tree.map(
@@ -409,12 +435,13 @@ def differentiable(
                 "arch",
                 "arch_opt_state",
                 "hypergradient_state",
+                "regularizer_state",
                 "model_state",
                 "streams",
             )
         }
         state = state._replace(**changed)
-        entropy, skips = summary(space, probabilities(state.arch))
+        entropy, skips = summary(space, mixture(state))
         return state, ArchInfo(
             value,
             metrics,
@@ -491,7 +518,7 @@ def differentiable(
     def derive(state, *, evaluate=None, key=None):
         return selector.select(
             state.arch,
-            probabilities(state.arch),
+            mixture(state),
             space=space,
             evaluate=evaluate,
             key=key,
@@ -513,7 +540,7 @@ def differentiable(
 
     def lambda_max(state, batch, *, products=20):
         def loss(arch):
-            mixed = probabilities(arch)
+            mixed = decided(state, arch)
             return forward(
                 state,
                 state.weights,
@@ -534,7 +561,7 @@ def differentiable(
     inspect = diagnostics.inspector(
         space,
         supernet.config,
-        probabilities=probabilities,
+        mixture=mixture,
         evaluate=evaluate,
         lambda_max=lambda_max,
         derive=derive,
@@ -551,6 +578,7 @@ def differentiable(
         inspect=inspect,
         derive=derive,
         probabilities=probabilities,
+        mixture=mixture,
         evaluate=evaluate,
         lambda_max=lambda_max,
         regularizer=regularizer,

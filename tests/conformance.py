@@ -47,6 +47,9 @@ SCHEDULES = {
     "linear_rate",
     "decaying_rate",
     "growing_radius",
+    "linear_strength",
+    "falling_weight",
+    "linear_decay",
     "curvature",
 }
 HYPERGRADIENTS = {
@@ -83,6 +86,30 @@ REGULARIZERS = {
     ),
     "eigenvalue_stop": jnas.regularizers.eigenvalue_stop,
     "eigenvalue_adaptive": jnas.regularizers.eigenvalue_adaptive,
+    "auxiliary_skip": jnas.regularizers.auxiliary_skip,
+    "auxiliary_skip-falling": lambda: jnas.regularizers.auxiliary_skip(
+        jnas.regularizers.falling_weight(epochs=3, steps_per_epoch=1)
+    ),
+    "beta_decay": lambda: jnas.regularizers.beta_decay(
+        jnas.regularizers.linear_strength(50.0, epochs=3, steps_per_epoch=1)
+    ),
+    "layer_alignment": jnas.regularizers.layer_alignment,
+    "layer_alignment-finite_difference": lambda: jnas.regularizers.layer_alignment(
+        method="finite_difference"
+    ),
+    "operation_early_stop": lambda: jnas.regularizers.operation_early_stop(every=1),
+    "skip_stop": jnas.regularizers.skip_stop,
+    "skip_stop-stable": lambda: jnas.regularizers.skip_stop(None, stable=2),
+    "entropy": jnas.regularizers.entropy,
+    "entropy-uniform": lambda: jnas.regularizers.entropy(0.1, "uniform"),
+    "sparsity": jnas.regularizers.sparsity,
+    "cost": lambda: jnas.regularizers.cost(lambda m: m.weights["cell"][..., 2].sum()),
+    "weight_decay": lambda: jnas.regularizers.weight_decay(
+        jnas.regularizers.linear_decay(3e-4, 81e-4, epochs=5)
+    ),
+    "projection": lambda: jnas.regularizers.projection(1, 3),
+    "greedy_decisions": lambda: jnas.regularizers.greedy_decisions(1, 3),
+    "greedy_decisions-2": lambda: jnas.regularizers.greedy_decisions(1, 3, criterion=2),
     "expected_cost": lambda: jnas.regularizers.expected_cost(
         {"cell": [[0.0, 1.0, 4.0]] * 3}, strength=0.1
     ),
@@ -97,6 +124,10 @@ REGULARIZERS = {
 SELECTORS = {
     "argmax": jnas.select.argmax,
     "sample": jnas.select.sample,
+    "perturbation": jnas.select.perturbation,
+    "perturbation-sequential": lambda: jnas.select.perturbation(
+        "loss", sequential=True
+    ),
     "skip_limit": lambda: jnas.select.skip_limit(1, group="cell"),
     "threshold": lambda: jnas.select.threshold(0.2),
     "validated": lambda: jnas.select.validated(3),

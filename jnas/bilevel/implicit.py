@@ -157,17 +157,17 @@ def _neumann(product, v, terms, step_size):
 
 def _conjugate_gradients(product, v, terms, tolerance):
     """Not jax.scipy's, which can't be written out (`products.unroll`)."""
-    limit = tolerance**2 * products.dot(v, v)
+    limit = tolerance**2 * numerics.dot(v, v)
 
     def body(carry):
         x, residual, direction, square = carry
         image = product(direction)
-        curvature = products.dot(direction, image)
+        curvature = numerics.dot(direction, image)
         going = (square > limit) & (curvature > 0)
         step = jnp.where(going, square / jnp.where(going, curvature, 1.0), 0.0)
         x = products.add(x, direction, step)
         residual = products.add(residual, image, -step)
-        new = products.dot(residual, residual)
+        new = numerics.dot(residual, residual)
         ratio = jnp.where(going, new / jnp.where(square > 0, square, 1.0), 0.0)
         # Where it stops, the direction stays, so that it stops at each later turn.
         direction = jax.tree.map(
@@ -177,6 +177,6 @@ def _conjugate_gradients(product, v, terms, tolerance):
         )
         return x, residual, direction, jnp.where(going, new, square)
 
-    start = (jax.tree.map(jnp.zeros_like, v), v, v, products.dot(v, v))
+    start = (jax.tree.map(jnp.zeros_like, v), v, v, numerics.dot(v, v))
     x, residual, _, _ = _repeat(body, start, terms)
     return x, numerics.global_norm(residual)

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["add", "dot", "mixed_product", "products", "unroll", "weight_product"]
+__all__ = ["add", "mixed_product", "products", "unroll", "weight_product"]
 
 # Longer loops would compile for minutes.
 _MOST_UNROLLED = 16
@@ -41,19 +41,6 @@ def add(a: Any, b: Any, scale: Any = 1.0) -> Any:
       -1.0
     """
     return jax.tree.map(lambda x, y: (x + scale * y).astype(jnp.result_type(x)), a, b)
-
-
-def dot(a: Any, b: Any) -> jax.Array:
-    """The inner product over all leaves.
-
-    Example:
-      >>> float(dot({"w": jnp.ones(3)}, {"w": jnp.ones(3)}))
-      3.0
-    """
-    return sum(
-        (jnp.vdot(x, y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)),
-        start=jnp.zeros(()),
-    )
 
 
 def mixed_product(

@@ -198,7 +198,7 @@ def _run(args, search, space, data, retraining, workdir, console) -> None:
     write_atomically(options_file, config.text("search", args))
     report.draw(found.genotype, workdir / "cells.png")
     _draw_history(report, found.history, workdir / "history.png")
-    probabilities = last.probabilities(found.state.arch).weights
+    probabilities = last.mixture(found.state).weights
     report.plot_arch(probabilities, last.supernet.space, workdir / "arch.png")
     write_atomically(workdir / "genotype.json", found.genotype.to_json() + "\n")
     console.print(

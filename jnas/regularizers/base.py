@@ -24,9 +24,14 @@ class Action(NamedTuple):
     hyperparams: dict[str, float] | None = None
 
 
-def _init(supernet, arch):
-    del supernet, arch
+def _init(supernet, arch, **context):
+    del supernet, arch, context
     return ()
+
+
+def _project(state, mixture):
+    del state
+    return mixture
 
 
 def _transform(state, mixture, **context):
@@ -54,11 +59,18 @@ def _epoch_end(state, **context):
     return state, Action()
 
 
+def _record(state, **context):
+    del state, context
+    return {}
+
+
 class Regularizer(NamedTuple):
     """A robustification plug-in: pure hooks with keyword-only context.
 
     Attributes:
-      init: ``(supernet, arch) -> state``.
+      init: ``(supernet, arch, *, weights=None) -> state``.
+      project: ``(state, mixture) -> mixture``: what is decided for good; applied to
+        samples, before ``transform``, and to the deterministic view alike.
       transform: ``(state, mixture, *, weights, loss_fn, key, step, phase) -> mixture``,
         before differentiation. ``loss_fn(weights, mixture, *, statistics="batch", key)
         -> scalar`` is the task's loss on the batch of the phase.
@@ -68,8 +80,15 @@ class Regularizer(NamedTuple):
         ``probabilities(arch)`` is the deterministic mixture.
       gradients: ``(state, weight_grads, *, supernet, step) -> (state, weight_grads,
         trainable)``; ``trainable`` is None or a mask tree like the weights.
-      epoch_end: ``(state, *, arch, diagnostics, evaluate, epoch) -> (state, Action)``,
-        on the host between epochs; ``epoch`` counts the finished ones.
+      observe: ``(state, *, val_grads, supernet, step) -> state``, in each arch
+        half-step, with the gradient of its validation objective by the weights, which
+        is computed for it; None: not needed.
+      epoch_end: ``(state, *, arch, mixture, genotype, diagnostics, evaluate, supernet,
+        epoch, key) -> (state, Action)``, on the host between epochs; ``epoch`` counts
+        the finished ones, ``mixture`` is the deterministic view and ``genotype`` what
+        is derived from it without data.
+      record: ``(state, *, supernet) -> dict`` of JSON's types, on the host: what to
+        keep of a finished search beside its genotype.
       curvature_every: ``epoch_end`` needs ``diagnostics.lambda_max`` after the epochs
         1, 1 + this, 1 + 2 * this, ...; 0: never.
       keeps_archs: it may end a search with the arch of so many epochs ago.
@@ -77,11 +96,14 @@ class Regularizer(NamedTuple):
     """
 
     init: Callable[..., Any] = _init
+    project: Callable[..., Any] = _project
     transform: Callable[..., Any] = _transform
     rates: Callable[..., dict[str, Any]] = _rates
     penalty: Callable[..., Any] = _penalty
     gradients: Callable[..., tuple[Any, Any, Any]] = _gradients
+    observe: Callable[..., Any] | None = None
     epoch_end: Callable[..., tuple[Any, Action]] = _epoch_end
+    record: Callable[..., dict[str, Any]] = _record
     curvature_every: int = 0
     keeps_archs: int = 0
     keeps_states: int = 0
@@ -124,10 +146,10 @@ def both(first: Any, second: Any) -> Any:
 def chain(*parts: Regularizer) -> Regularizer:
     """Composes regularizers in the given order.
 
-    Transformations are applied one after another, penalties are added, gradients pass
-    through all, the rates of a later part win, masks are multiplied, a stop by any part
-    stops. Where one part stops the search and another goes back, the stop and its own
-    way back win.
+    Projections and transformations are applied one after another, penalties are added,
+    gradients pass through all, the rates of a later part win, masks are multiplied,
+    records are merged, a stop by any part stops. Where one part stops the search and
+    another goes back, the stop and its own way back win.
 
     Args:
       *parts: the regularizers.
@@ -142,8 +164,13 @@ def chain(*parts: Regularizer) -> Regularizer:
       1.5
     """
 
-    def init(supernet, arch):
-        return tuple(part.init(supernet, arch) for part in parts)
+    def init(supernet, arch, **context):
+        return tuple(part.init(supernet, arch, **context) for part in parts)
+
+    def project(state, mixture):
+        for part, own in zip(parts, state, strict=True):
+            mixture = part.project(own, mixture)
+        return mixture
 
     # Two random parts must not draw the same numbers; parts that do nothing count for
     # nothing, so that `identity` stays neutral bit by bit.
@@ -182,6 +209,18 @@ def chain(*parts: Regularizer) -> Regularizer:
             trainable = both(trainable, mask)
         return tuple(new), weight_grads, trainable
 
+    def observe(state, **context):
+        return tuple(
+            own if part.observe is None else part.observe(own, **context)
+            for part, own in zip(parts, state, strict=True)
+        )
+
+    def record(state, **context):
+        merged: dict[str, Any] = {}
+        for part, own in zip(parts, state, strict=True):
+            merged |= part.record(own, **context)
+        return merged
+
     def epoch_end(state, **context):
         new, actions = [], []
         for part, own in zip(parts, state, strict=True):
@@ -200,12 +239,15 @@ def chain(*parts: Regularizer) -> Regularizer:
         )
 
     return Regularizer(
-        init,
-        transform,
-        rates,
-        penalty,
-        gradients,
-        epoch_end,
+        init=init,
+        project=project,
+        transform=transform,
+        rates=rates,
+        penalty=penalty,
+        gradients=gradients,
+        observe=observe if any(part.observe is not None for part in parts) else None,
+        epoch_end=epoch_end,
+        record=record,
         # The common divisor serves all: each looks at its own epochs.
         curvature_every=math.gcd(*(part.curvature_every for part in parts)),
         keeps_archs=max((part.keeps_archs for part in parts), default=0),

@@ -16,8 +16,11 @@ __all__ = [
     "choosable",
     "count",
     "is_zero",
+    "logits",
     "number",
     "rate",
+    "span",
+    "spread",
     "statistics",
     "strength",
     "value_at",
@@ -117,6 +120,44 @@ def rate(value: Any) -> None:
         )
 
 
+def span(first: Any, last: Any) -> None:
+    """Raises unless two numbers of epochs are in order.
+
+    Args:
+      first: epochs done, >= 1.
+      last: epochs done, >= first.
+
+    Raises:
+      JnasError: if they are not.
+
+    Example:
+      >>> span(50, 130)
+    """
+    count(first, "first")
+    count(last, "last")
+    if last < first:
+        raise JnasError(f"last must be >= first, got first={first} and last={last}")
+
+
+def spread(number: int, total: int, first: int, last: int) -> int:
+    """When one of some events at equal distances is due.
+
+    Args:
+      number: of the event, from 0.
+      total: how many there are.
+      first: epochs done before the first one.
+      last: epochs done before the last one.
+
+    Returns:
+      Epochs done.
+
+    Example:
+      >>> [spread(n, 6, 100, 125) for n in range(6)]
+      [100, 105, 110, 115, 120, 125]
+    """
+    return first + round(number * (last - first) / max(total - 1, 1))
+
+
 def statistics(value: Any, when: str) -> None:
     """Raises unless a value names statistics of batch norms.
 
@@ -186,12 +227,44 @@ def by_epoch(
     return at
 
 
-def choosable(supernet: Any, arch: Any = None) -> dict[str, jax.Array]:
+def logits(
+    arch: Any, masks: dict[str, jax.Array], what: str, relaxation: str
+) -> dict[str, jax.Array]:
+    """The logits of an arch, by themselves or as "operations" (`edge_normalised`).
+
+    Args:
+      arch: architecture parameters.
+      masks: by group, what edges can choose (`choosable`).
+      what: who needs them, in the error.
+      relaxation: one that makes such an arch, in the error.
+
+    Returns:
+      ``{group: [E, O]}``.
+
+    Raises:
+      JnasError: there are none of the groups.
+
+    Example:
+      >>> logits({"cell": 0.5}, {"cell": None}, "beta_decay", "softmax")
+      {'cell': 0.5}
+    """
+    for found in (arch, arch.get("operations") if isinstance(arch, dict) else None):
+        if isinstance(found, dict) and set(found) == set(masks):
+            return found
+    raise JnasError(
+        f"{what} needs an arch with logits of {sorted(masks)}, as "
+        f"relax.{relaxation}() makes them, got {type(arch).__name__} "
+        f"{sorted(arch) if isinstance(arch, dict) else ''}".rstrip()
+    )
+
+
+def choosable(supernet: Any, arch: Any = None, **context: Any) -> dict[str, jax.Array]:
     """What each edge of a supernet's space can choose: an ``init`` of regularizers.
 
     Args:
       supernet: anything with a ``space``.
       arch: not used.
+      **context: not used.
 
     Returns:
       ``{group: bool [E, O]}``.
@@ -202,5 +275,5 @@ def choosable(supernet: Any, arch: Any = None) -> dict[str, jax.Array]:
       >>> choosable(supernet)["cell"].shape
       (6, 5)
     """
-    del arch
+    del arch, context
     return {g.name: jnp.asarray(g.allowed) for g in supernet.space.groups}

@@ -9,13 +9,10 @@ The authors' code has two settings: an L2 penalty on alpha through Adam's weight
 of 1e-3 (its default; then leave this out), or this, with decay 0.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.scipy import special
 
-from jnas.errors import JnasError
 from jnas.regularizers import base, checks
 from jnas.relax.dirichlet import concentration
 
@@ -89,9 +86,13 @@ def dirichlet_anchor(
     if checks.is_zero(strength):
         return base.identity()
 
-    def init(supernet, arch):
+    def logits(arch, masks):
+        return checks.logits(arch, masks, "dirichlet_anchor", "dirichlet")
+
+    def init(supernet, arch, **context):
+        del context
         masks = checks.choosable(supernet)
-        _logits(arch, masks)
+        logits(arch, masks)
         return masks
 
     def penalty(state, *, arch, phase, step=0, **context):
@@ -99,20 +100,8 @@ def dirichlet_anchor(
         if phase != "arch":
             return 0.0
         total = 0.0
-        for name, alpha in _logits(arch, state).items():
+        for name, alpha in logits(arch, state).items():
             total += jnp.sum(divergence(concentration(alpha), anchor, state[name]))
         return checks.value_at(strength, step) * total
 
     return base.Regularizer(init=init, penalty=penalty)
-
-
-def _logits(arch: Any, masks: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """The logits ``{group: [E, O]}`` of an arch, by themselves or as "operations"."""
-    for found in (arch, arch.get("operations") if isinstance(arch, dict) else None):
-        if isinstance(found, dict) and set(found) == set(masks):
-            return found
-    raise JnasError(
-        f"dirichlet_anchor needs an arch with logits of {sorted(masks)}, as "
-        f"relax.dirichlet() makes them, got {type(arch).__name__} "
-        f"{sorted(arch) if isinstance(arch, dict) else ''}".rstrip()
-    )

@@ -140,8 +140,8 @@ def eigenvalue_stop(
     """
     rule = _rule(every, window, lag, ratio, earliest, offset, epochs)
 
-    def init(supernet, arch):
-        del supernet, arch
+    def init(supernet, arch, **context):
+        del supernet, arch, context
         return rule.begin()
 
     def epoch_end(state, *, diagnostics, epoch, **context):
@@ -213,8 +213,8 @@ def eigenvalue_adaptive(
     rule = _rule(every, window, lag, ratio, earliest, offset, epochs)
     gone = rule.way_back // rule.every  # measurements since the epoch gone back to
 
-    def init(supernet, arch):
-        del supernet, arch
+    def init(supernet, arch, **context):
+        del supernet, arch, context
         return rule.begin(more=gone)
 
     def decay_after(raises: int) -> float:

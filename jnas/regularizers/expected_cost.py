@@ -98,8 +98,8 @@ def expected_cost(
     if checks.is_zero(strength) and kind != "mul_log":
         return base.identity()
 
-    def init(supernet, arch):
-        del arch
+    def init(supernet, arch, **context):
+        del arch, context
         _check(tables, supernet)
         return ()
 

@@ -158,7 +158,7 @@ pass epochs=2 to the preset
             write_space(Path(workdir) / "space.json", search.supernet.space)
         if not learns:  # the strongest of what was never learned would mislead
             return {}
-        mixed = search.probabilities(state.arch)
+        mixed = search.mixture(state)
         key = jax.random.fold_in(state.key, state.step)
         genotype = cheap.select(state.arch, mixed, space=search.supernet.space, key=key)
         return {
@@ -210,7 +210,7 @@ pass epochs=2 to the preset
         label=label,
         epoch_metrics=epoch_metrics,
         on_epoch=_watching(on_epoch, epochs, method),
-        between_epochs=_regularizer_hook(search.regularizer, diagnosis, keep),
+        between_epochs=_regularizer_hook(search, cheap, diagnosis, keep),
         save_every_epochs=save_every_epochs,
         keep=max(2, keep),
         progress=progress,
@@ -223,7 +223,10 @@ pass epochs=2 to the preset
         key=jax.random.fold_in(result.state.key, result.state.step),
     )
     if workdir is not None:
-        _leave(Path(workdir), genotype, report)
+        told = search.regularizer.record(
+            result.state.regularizer_state, supernet=search.supernet
+        )
+        _leave(Path(workdir), genotype, told, report)
     return SearchResult(
         genotype,
         result.state,
@@ -277,8 +280,13 @@ def _on_one_batch(step: Callable[..., Any]) -> Callable[..., Any]:
     return lambda state, train_batch, _: step(state, train_batch, train_batch)
 
 
-def _leave(folder: Path, genotype: Genotype, report: bool) -> None:
+def _leave(
+    folder: Path, genotype: Genotype, told: dict[str, Any], report: bool
+) -> None:
     """What other commands begin from, and what people look at."""
+    if told:
+        text = json.dumps({"format": 1, **told}, allow_nan=False)
+        metrics.write_atomically(folder / "regularizer.json", text + "\n")
     metrics.write_atomically(folder / "genotype.json", genotype.to_json() + "\n")
     if not report:
         return
@@ -307,16 +315,24 @@ def write_space(path: Path, space: Space) -> None:
     metrics.write_atomically(path, text + "\n")
 
 
-def _regularizer_hook(regularizer, diagnosis, keep):
+def _regularizer_hook(search, selector, diagnosis, keep):
     """The regularizer's ``epoch_end`` as a hook of the loop, or None if it has none."""
-    hook = regularizer.epoch_end
+    hook = search.regularizer.epoch_end
     if hook is regularizers.Regularizer().epoch_end:
         return None
 
     def between_epochs(state, epoch):
+        mixed = search.mixture(state)
+        key = jax.random.fold_in(state.key, state.step)
         own, action = hook(
             state.regularizer_state,
             arch=state.arch,
+            mixture=mixed,
+            genotype=selector.select(
+                state.arch, mixed, space=search.supernet.space, key=key
+            ),
+            supernet=search.supernet,
+            key=key,
             diagnostics=diagnosis.last,
             evaluate=diagnosis.evaluator(state),
             epoch=epoch,

@@ -204,7 +204,7 @@ def _pruned(plan, number, search, state, space, root) -> Space:
     stage = plan.stages[number]
     left = candidates_of(space)
     if stage.keep is not None:
-        left = plan.prune(space, search.probabilities(state.arch), stage.keep)
+        left = plan.prune(space, search.mixture(state), stage.keep)
     pruned = space.restrict(left)
     if root is not None:
         path = root / f"stage{number + 1}" / "pruned.json"

@@ -18,7 +18,7 @@ import numpy as np
 from jnas import mixture as mixtures
 from jnas.errors import JnasError, unknown_name
 from jnas.mixture import Mixture
-from jnas.select import base, picking, ranking
+from jnas.select import base, picking, ranking, removing
 from jnas.spaces import Genotype, Space
 
 __all__ = ["validated"]
@@ -91,7 +91,7 @@ def validated(
                     space, candidate, active=True, edges=mixture.edges is not None
                 )
             )
-            value = _value(result, metric)
+            value = removing.score(result, metric)
             if value > best:  # not if it is NaN
                 best, winner = value, candidate
         if winner is None:
@@ -113,12 +113,3 @@ def _proposed(
     if propose == "uniform":
         return space.random(rng, count)
     return np.stack([ranking.draw(mixture, space, rng) for _ in range(count)])
-
-
-def _value(result: Mapping[str, Any], metric: str | None) -> float:
-    """What is to be as large as possible."""
-    name = metric or ("accuracy" if "accuracy" in result else "loss")
-    if name not in result:
-        raise unknown_name("metric of evaluate", name, result)
-    value = float(result[name])
-    return -value if name == "loss" else value

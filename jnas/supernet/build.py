@@ -82,6 +82,7 @@ class _CellNetwork(nn.Module):
                 None if mixed.offsets is None else mixed.offsets[name][index],
                 None if mixed.edges is None else mixed.edges[name],
                 None if mixed.active is None else mixed.active[name],
+                None if mixed.auxiliary is None else mixed.auxiliary[name],
             )
             return lambda states: evaluate(
                 cell, states, mixed.weights[name][index], rest
@@ -173,6 +174,7 @@ def build(
     cells_per_stage: int | None = None,
     num_classes: int = 10,
     partial_channels: int = 1,
+    auxiliary_skip: bool = False,
     remat: bool = False,
     dtype: Any = jnp.float32,
 ) -> base.Supernet:
@@ -194,6 +196,8 @@ def build(
       num_classes: outputs.
       partial_channels: the operations see one channel of so many, the others go around
         them (PC-DARTS: 4); it must divide ``channels``.
+      auxiliary_skip: whether each edge has a skip beside its candidates, weighted by
+        ``Mixture.auxiliary`` (DARTS-); where a mixture has none it is not computed.
       remat: whether the backward pass computes each cell again instead of keeping what
         is inside it: less memory, about one more forward pass. Of sampled edges one
         array each is kept.
@@ -246,11 +250,16 @@ def build(
         "partial_channels": partial_channels,
         "remat": remat,
         "dtype": jnp.dtype(dtype).name,
+        **({"auxiliary_skip": True} if auxiliary_skip else {}),
     }
 
     def init(key, inputs):
         macro.check_images(inputs)
-        mixed = mixtures.resolve(mixtures.uniform(space), space, counts)
+        example = mixtures.uniform(space)
+        if auxiliary_skip:
+            ones = {g.name: jnp.ones(g.num_edges) for g in space.groups}
+            example = example._replace(auxiliary=ones)
+        mixed = mixtures.resolve(example, space, counts, auxiliary=auxiliary_skip)
         images = jnp.zeros((1, *inputs.shape[1:]), inputs.dtype)
         variables = initial.initial_variables(
             lambda key: module.init(key, images, mixed, "batch", False), key
@@ -274,7 +283,7 @@ def build(
         drop = dropping.dropping(rates, key, train)
         statistics = address.check_statistics(statistics, train)
         macro.check_images(inputs)
-        mixed = mixtures.resolve(mixture, space, counts)
+        mixed = mixtures.resolve(mixture, space, counts, auxiliary=auxiliary_skip)
         logits, changed = module.apply(
             {"params": weights, **model_state},
             inputs,

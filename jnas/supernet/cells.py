@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax import lax
 
 from jnas.spaces import Group
+from jnas.supernet import auxiliary as auxiliaries
 from jnas.supernet import dropping as droppings
 from jnas.supernet import kernels, layers, operations, partial, sampled
 from jnas.supernet import stacked as stacking
@@ -28,11 +29,13 @@ class CellMixture(NamedTuple):
       offsets: ``[E]``, added to every entry of the edges' outputs.
       edges: ``[E]``, the weights of the edges (those of the operations have them in).
       active: ``int32 [E, A]``, the candidates to compute.
+      auxiliary: ``[E]``, the weights of the auxiliary skips.
     """
 
     offsets: jax.Array | None = None
     edges: jax.Array | None = None
     active: jax.Array | None = None
+    auxiliary: jax.Array | None = None
 
 
 class MixedCell(nn.Module):
@@ -96,6 +99,11 @@ class MixedCell(nn.Module):
             )
         else:
             evaluate = _Dense(self, stacked, own, width, weights, statistics, train)
+        beside = None
+        if mixed.auxiliary is not None:
+            beside = auxiliaries.AuxiliarySkips(
+                self, width, mixed.auxiliary, statistics, dtype
+            )
         states = dict(enumerate(inputs))
         terms: dict[int, list[jax.Array]] = {node: [] for node in group.nodes}
         around: dict[int, list[jax.Array]] = {node: [] for node in group.nodes}
@@ -108,6 +116,9 @@ class MixedCell(nn.Module):
             bypass = partial.bypass(x, self.partial, stride)
             x = x[..., :width] if self.partial > 1 else x
             outputs = evaluate(x, source, leaving, dropping)
+            if beside is not None:
+                skips = beside(x, source)
+                outputs = [a + b for a, b in zip(outputs, skips, strict=True)]
             for edge, part in zip(leaving, outputs, strict=True):
                 node = group.edges[edge][1]
                 kept = None if dropping is None else dropping.path(edge, part)
@@ -115,10 +126,10 @@ class MixedCell(nn.Module):
                     part = part + mixed.offsets[edge].astype(part.dtype)
                 terms[node].append(part if kept is None else part * kept)
                 if bypass is not None:
-                    beside = bypass
+                    past = bypass
                     if mixed.edges is not None:
-                        beside = beside * mixed.edges[edge].astype(beside.dtype)
-                    around[node].append(beside if kept is None else beside * kept)
+                        past = past * mixed.edges[edge].astype(past.dtype)
+                    around[node].append(past if kept is None else past * kept)
             for node in [n for n in group.nodes if last[n] == source]:
                 total = _add(terms[node])
                 if self.partial > 1:
@@ -127,6 +138,8 @@ class MixedCell(nn.Module):
                 states[node] = total if is_sampled else kernels.materialise(total)
         if statistics == "batch" and not self.is_initializing():
             evaluate.update_statistics()
+            if beside is not None:
+                beside.update_statistics()
         outputs = [states[s] for s in group.concat]
         return outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs, axis=-1)
 

@@ -130,7 +130,9 @@ class Stacked:
       cell: the module that it belongs to, whose random streams it uses.
     """
 
-    def __init__(self, name, operation, group, channels, reduction, dtype, cell):
+    def __init__(
+        self, name, operation, group, channels, reduction, dtype, cell, label=None
+    ):
         self.operation, self.name, self.cell = operation, name, cell
         self._group, self._reduction = group, reduction
         self.rows = operation_rows(group, name, channels, reduction)
@@ -153,7 +155,7 @@ class Stacked:
             rows=len(self.rows.edges),
             norms={n: (total, channels) for n in names} if total else {},
             dtype=dtype,
-            name=name,
+            name=label or name,
         )()
         self._new: dict[str, list] = {name: [] for name in self.stats}
 

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 import types
 
 import conformance
@@ -80,7 +81,7 @@ def test_unknown_keywords_are_ignored(name):
     weights, _ = net.init(jax.random.key(0), None)
     arch = {"cell": jnp.zeros((3, 3))}
     mixture = jnas.relax.softmax().probabilities(arch, space=tiny.SPACE)
-    state = part.init(net, arch)
+    state = part.init(net, arch, weights=weights, a_keyword_of_tomorrow=object())
 
     def loss_fn(weights, mixture, *, statistics="batch", key=None):
         del weights, statistics, key
@@ -97,8 +98,10 @@ def test_unknown_keywords_are_ignored(name):
         "probabilities": lambda arch: jnas.relax.softmax().probabilities(arch),
         "supernet": net,
         "diagnostics": types.SimpleNamespace(lambda_max=0.1),
-        "evaluate": None,
+        "evaluate": lambda mixture: {"loss": float(mixture.weights["cell"].sum())},
         "epoch": 1,
+        "val_grads": weights,
+        "genotype": jnas.select.argmax().select(None, mixture, space=tiny.SPACE),
         "a_keyword_of_tomorrow": object(),
     }
     for phase in ("arch", "weights"):
@@ -108,12 +111,27 @@ def test_unknown_keywords_are_ignored(name):
         assert jnp.shape(part.penalty(state, **context)) == ()
         assert isinstance(part.rates(state, **context), dict)
         part.gradients(state, weights, **context)
+        if part.observe is not None:
+            part.observe(state, **context)
+    assert isinstance(part.project(state, mixture), jnas.Mixture)
+    json.dumps(part.record(state, **context), allow_nan=False)
     assert isinstance(part.epoch_end(state, **context)[1], Action)
 
 
 # What is 0 turns these off; the others have nothing to scale.
 SCALED = {
     "zero_one": regularizers.zero_one,
+    "auxiliary_skip": regularizers.auxiliary_skip,
+    "beta_decay": regularizers.beta_decay,
+    "layer_alignment": regularizers.layer_alignment,
+    "layer_alignment-finite_difference": lambda strength: regularizers.layer_alignment(
+        strength, method="finite_difference"
+    ),
+    "entropy": regularizers.entropy,
+    "sparsity": regularizers.sparsity,
+    "cost": lambda strength: regularizers.cost(
+        lambda mixture: jnp.sum(mixture.weights["cell"][..., 2]), strength
+    ),
     "dirichlet_anchor": regularizers.dirichlet_anchor,
     "drop_path": regularizers.drop_path,
     "skip_dropout": regularizers.skip_dropout,
@@ -125,7 +143,17 @@ SCALED = {
     "hessian_norm": lambda strength: regularizers.hessian_norm(strength=strength),
     "hessian_norm-trace": lambda strength: regularizers.hessian_norm("trace", strength),
 }
-UNSCALED = {"identity", "chain", "eigenvalue_stop", "eigenvalue_adaptive"}
+UNSCALED = {
+    "identity",
+    "chain",
+    "eigenvalue_stop",
+    "eigenvalue_adaptive",
+    "operation_early_stop",
+    "skip_stop",
+    "weight_decay",
+    "projection",
+    "greedy_decisions",
+}
 
 
 def test_all_that_have_a_strength_are_tested_at_0():
@@ -160,6 +188,10 @@ def test_a_schedule_is_the_number_of_its_step():
     mixture = jnas.Mixture({"cell": jnp.full((3, 3), 0.25)})
     for make, context in (
         (regularizers.zero_one, {"mixture": mixture}),
+        (regularizers.beta_decay, {"arch": arch}),
+        (regularizers.entropy, {"mixture": mixture}),
+        (regularizers.sparsity, {"mixture": mixture}),
+        (SCALED["cost"], {"mixture": mixture}),
         (regularizers.dirichlet_anchor, {"arch": arch}),
         (SCALED["expected_cost"], {"mixture": mixture}),
     ):
@@ -306,7 +338,7 @@ def test_lambda_max_of_a_search_is_that_of_its_hessian():
 
 
 def test_regularizers_say_where_they_are_from():
-    for plugin in SCALED:
+    for plugin in {*SCALED, *UNSCALED} - {"identity", "chain"}:
         function = getattr(regularizers, plugin.partition("-")[0])
         assert "References" in inspect.getdoc(function)
 
