@@ -303,7 +303,9 @@ def differentiable(
             weight_opt_state=weight_tx.init(weights),
             arch_opt_state=arch_tx.init(arch),
             hypergradient_state=hypergradient.init(weights, arch),
-            regularizer_state=regularizer.init(supernet, arch, weights=weights),
+            regularizer_state=regularizers.base.begin(
+                regularizer, supernet, arch, weights
+            ),
             recent_archs=jax.tree.map(lambda x: jnp.stack([x] * recent), arch)
             if recent
             else None,

@@ -95,7 +95,7 @@ REGULARIZERS = {
     ),
     "layer_alignment": jnas.regularizers.layer_alignment,
     "layer_alignment-finite_difference": lambda: jnas.regularizers.layer_alignment(
-        method="finite_difference"
+        method="finite_difference", epsilon=0.1
     ),
     "operation_early_stop": lambda: jnas.regularizers.operation_early_stop(every=1),
     "skip_stop": jnas.regularizers.skip_stop,
@@ -137,9 +137,13 @@ SELECTORS = {
 PRESETS = {
     name: getattr(jnas.presets, name)
     for name in (
+        "beta_darts",
         "darts",
         "darts_ada",
         "darts_es",
+        "darts_minus",
+        "darts_plus",
+        "darts_pt",
         "darts_rnn",
         "drnas",
         "drnas_progressive",
@@ -148,7 +152,9 @@ PRESETS = {
         "gdas",
         "gdas_frc",
         "hessian_darts",
+        "lambda_darts",
         "milenas",
+        "oles",
         "p_darts",
         "pc_darts",
         "proxyless",
@@ -158,6 +164,7 @@ PRESETS = {
         "sdarts_adv",
         "sdarts_rs",
         "setn",
+        "sgas",
         "snas",
         "spos",
     )

@@ -9,10 +9,18 @@ from typing import Any
 
 from jnas.errors import unknown_name
 from jnas.presets.continuous import darts, drnas, fair_darts, milenas, pc_darts
+from jnas.presets.deciding import darts_pt, sgas
 from jnas.presets.figures import Common, Published, scaled_arch_rate
 from jnas.presets.one_shot import rsps, setn, spos
 from jnas.presets.progressive import drnas_progressive, p_darts
 from jnas.presets.recurrent import darts_rnn
+from jnas.presets.regularised import (
+    beta_darts,
+    darts_minus,
+    darts_plus,
+    lambda_darts,
+    oles,
+)
 from jnas.presets.robust import (
     DROP_PATHS,
     WEIGHT_DECAYS,
@@ -31,9 +39,13 @@ __all__ = [
     "WEIGHT_DECAYS",
     "Common",
     "Published",
+    "beta_darts",
     "darts",
     "darts_ada",
     "darts_es",
+    "darts_minus",
+    "darts_plus",
+    "darts_pt",
     "darts_rnn",
     "drnas",
     "drnas_progressive",
@@ -43,8 +55,10 @@ __all__ = [
     "gdas_frc",
     "get",
     "hessian_darts",
+    "lambda_darts",
     "milenas",
     "names",
+    "oles",
     "p_darts",
     "pc_darts",
     "proxyless",
@@ -55,6 +69,7 @@ __all__ = [
     "sdarts_adv",
     "sdarts_rs",
     "setn",
+    "sgas",
     "snas",
     "spos",
 ]
@@ -84,6 +99,13 @@ _PRESETS = {
         darts_es,
         darts_ada,
         hessian_darts,
+        darts_minus,
+        beta_darts,
+        lambda_darts,
+        oles,
+        darts_plus,
+        darts_pt,
+        sgas,
         darts_rnn,
     )
 }

@@ -24,6 +24,7 @@ def compose(
     schedule: Callable[[Any], Any] | None = None,
     decayed: Callable[[Any], Any] | None = None,
     partial_channels: int = 1,
+    auxiliary_skip: bool = False,
     learns_arch: bool = True,
     arch_every: int = 1,
     inactive: str = "freeze",
@@ -42,6 +43,7 @@ def compose(
       schedule: of the weights' learning rate; default: the plan's.
       decayed: ``weights -> tree of booleans``, which of them L2 acts on; None for all.
       partial_channels: of the supernet.
+      auxiliary_skip: whether the supernet has auxiliary skips.
       learns_arch: whether arch is ever updated.
       arch_every: as for `search.differentiable`.
       inactive: likewise.
@@ -69,6 +71,7 @@ def compose(
         cells_per_stage=options["cells_per_stage"],
         num_classes=options["num_classes"],
         partial_channels=partial_channels,
+        auxiliary_skip=auxiliary_skip,
         dtype=options["dtype"],
     )
     added = regularizer or options["regularizer"]

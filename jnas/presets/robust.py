@@ -4,12 +4,11 @@ All are DARTS with the optimizers of the space's own authors (`darts`) and one p
 of `jnas.regularizers`, on any relaxation and hypergradient.
 """
 
-import dataclasses
 from typing import Any, Unpack
 
-from jnas import bilevel, regularizers, relax, search
-from jnas.errors import JnasError, unknown_name
-from jnas.presets import base, continuous, figures
+from jnas import regularizers, search
+from jnas.errors import JnasError
+from jnas.presets import figures, fixes
 from jnas.regularizers import checks
 from jnas.spaces import Space
 
@@ -30,28 +29,12 @@ WEIGHT_DECAYS = (3e-4, 9e-4, 27e-4, 81e-4)
 DROP_PATHS = (0.0, 0.2, 0.4, 0.6)
 
 
-class Parts(figures.Common, total=False):
-    """The options of these presets: those of `Common`, and the parts to protect.
-
-    Attributes:
-      relaxation: in place of the softmax.
-      hypergradient: in place of the method's.
-      order: 1, or 2 for the gradient through one virtual weight step.
-      second_order: "exact" or "finite_difference", for order 2.
-    """
-
-    relaxation: relax.Relaxation | None
-    hypergradient: bilevel.Hypergradient | None
-    order: int
-    second_order: str
-
-
 def sdarts_rs(
     space: Space,
     *,
     radius: float = 0.3,
     start_radius: float = 0.03,
-    **parts: Unpack[Parts],
+    **parts: Unpack[fixes.Parts],
 ) -> search.Search:
     """SDARTS-RS: DARTS whose weights are trained at randomly perturbed mixtures.
 
@@ -68,7 +51,7 @@ def sdarts_rs(
       space: the space.
       radius: epsilon that would be reached after the last epoch.
       start_radius: epsilon of the first epoch.
-      **parts: see `Parts`.
+      **parts: see `fixes.Parts`.
 
     Returns:
       The search.
@@ -91,7 +74,7 @@ def sdarts_rs(
     def smooth(plan):
         return regularizers.random_smoothing(_radius(plan, start_radius, radius))
 
-    return _compose(
+    return fixes.compose(
         "sdarts_rs",
         space,
         parts,
@@ -106,7 +89,7 @@ def sdarts_adv(
     radius: float = 0.3,
     start_radius: float = 0.03,
     steps: int = 7,
-    **parts: Unpack[Parts],
+    **parts: Unpack[fixes.Parts],
 ) -> search.Search:
     """SDARTS-ADV: DARTS whose weights are trained at adversarially perturbed mixtures.
 
@@ -123,7 +106,7 @@ def sdarts_adv(
       radius: epsilon that would be reached after the last epoch.
       start_radius: epsilon of the first epoch.
       steps: of the attack.
-      **parts: see `Parts`.
+      **parts: see `fixes.Parts`.
 
     Returns:
       The search.
@@ -148,7 +131,7 @@ def sdarts_adv(
             _radius(plan, start_radius, radius), steps=steps
         )
 
-    return _compose(
+    return fixes.compose(
         "sdarts_adv",
         space,
         parts,
@@ -162,7 +145,7 @@ def sdarts_adv(
 
 
 def r_darts_l2(
-    space: Space, *, weight_decay: float = 81e-4, **parts: Unpack[Parts]
+    space: Space, *, weight_decay: float = 81e-4, **parts: Unpack[fixes.Parts]
 ) -> search.Search:
     """R-DARTS (L2): second-order DARTS with more weight decay.
 
@@ -174,7 +157,7 @@ def r_darts_l2(
     Args:
       space: the space.
       weight_decay: coupled L2 of the weights; 3e-4 is DARTS'.
-      **parts: see `Parts`; order 2 by default.
+      **parts: see `fixes.Parts`; order 2 by default.
 
     Returns:
       The search.
@@ -194,18 +177,18 @@ def r_darts_l2(
       automl/RobustDARTS
     """
     checks.number(weight_decay, "weight_decay")
-    return _compose(
+    return fixes.compose(
         "r_darts_l2",
         space,
         parts,
         order=2,
-        weight_decay=weight_decay,
+        changes={"weight_decay": weight_decay},
         config={"weight_decay": weight_decay},
     )
 
 
 def r_darts_dp(
-    space: Space, *, drop_path: float = 0.6, **parts: Unpack[Parts]
+    space: Space, *, drop_path: float = 0.6, **parts: Unpack[fixes.Parts]
 ) -> search.Search:
     """R-DARTS (DP): second-order DARTS with drop path in the search.
 
@@ -222,7 +205,7 @@ def r_darts_dp(
     Args:
       space: the space.
       drop_path: rate in the last epoch.
-      **parts: see `Parts`; order 2 by default.
+      **parts: see `fixes.Parts`; order 2 by default.
 
     Returns:
       The search.
@@ -253,13 +236,13 @@ def r_darts_dp(
         )
         return regularizers.drop_path(rate)
 
-    return _compose(
+    return fixes.compose(
         "r_darts_dp", space, parts, drop, order=2, config={"drop_path": drop_path}
     )
 
 
 def darts_es(
-    space: Space, *, ratio: float = 1.3, every: int = 2, **parts: Unpack[Parts]
+    space: Space, *, ratio: float = 1.3, every: int = 2, **parts: Unpack[fixes.Parts]
 ) -> search.Search:
     """DARTS-ES: second-order DARTS that stops where the curvature rises.
 
@@ -272,7 +255,7 @@ def darts_es(
       space: the space.
       ratio: of the averages, above which it stops.
       every: epochs from measurement to measurement.
-      **parts: see `Parts`; order 2 by default.
+      **parts: see `fixes.Parts`; order 2 by default.
 
     Returns:
       The search.
@@ -300,7 +283,7 @@ def darts_es(
             epochs=plan.epochs,
         )
 
-    return _compose(
+    return fixes.compose(
         "darts_es", space, parts, stop, order=2, config={"ratio": ratio, "every": every}
     )
 
@@ -312,7 +295,7 @@ def darts_ada(
     every: int = 2,
     factor: float = 10.0,
     most: float = 0.03,
-    **parts: Unpack[Parts],
+    **parts: Unpack[fixes.Parts],
 ) -> search.Search:
     """DARTS-ADA: second-order DARTS that goes back and decays more as curvature rises.
 
@@ -330,7 +313,7 @@ def darts_ada(
       every: epochs from measurement to measurement.
       factor: what the weight decay is multiplied by.
       most: no decay above this.
-      **parts: see `Parts`; order 2 by default.
+      **parts: see `fixes.Parts`; order 2 by default.
 
     Returns:
       The search.
@@ -361,7 +344,7 @@ def darts_ada(
             epochs=plan.epochs,
         )
 
-    return _compose(
+    return fixes.compose(
         "darts_ada",
         space,
         parts,
@@ -377,7 +360,7 @@ def hessian_darts(
     kind: str = "spectral",
     strength: float = 1.0,
     products: int = 8,
-    **parts: Unpack[Parts],
+    **parts: Unpack[fixes.Parts],
 ) -> search.Search:
     """Hessian-regularised DARTS: a penalty on the curvature itself.
 
@@ -392,7 +375,7 @@ def hessian_darts(
       kind: "spectral", "frobenius" or "trace".
       strength: of the penalty.
       products: Lanczos steps of "spectral".
-      **parts: see `Parts`.
+      **parts: see `fixes.Parts`.
 
     Returns:
       The search.
@@ -416,48 +399,12 @@ def hessian_darts(
         del plan
         return regularizers.hessian_norm(kind, strength, products=products)
 
-    return _compose(
+    return fixes.compose(
         "hessian_darts",
         space,
         parts,
         flatten,
         config={"kind": kind, "strength": strength, "products": products},
-    )
-
-
-def _compose(
-    method: str,
-    space: Space,
-    parts: Any,
-    regularizer: Any = None,
-    *,
-    order: int = 1,
-    weight_decay: float | None = None,
-    config: dict[str, Any],
-) -> search.Search:
-    """DARTS on the space with a regularizer made of the plan."""
-    given: Any = dict(parts)
-    for name in given:
-        if name not in Parts.__annotations__:
-            raise unknown_name(f"option of {method}", name, Parts.__annotations__)
-    order = given.pop("order", order)
-    second_order = given.pop("second_order", "exact")
-    relaxation = given.pop("relaxation", None)
-    hypergradient = given.pop("hypergradient", None)
-    published = continuous.published_darts(space, order)
-    if weight_decay is not None:
-        published = dataclasses.replace(published, weight_decay=weight_decay)
-    plan = figures.plan(method, published, given)
-    name = "the caller's"
-    if hypergradient is None:
-        hypergradient, name = continuous.darts_hypergradient(plan, order, second_order)
-    return base.compose(
-        plan,
-        space,
-        relaxation=relaxation,
-        hypergradient=hypergradient,
-        regularizer=None if regularizer is None else regularizer(plan),
-        config={"hypergradient": name, **config},
     )
 
 

@@ -1,10 +1,11 @@
 """The contract of robustification plug-ins; every hook defaults to doing nothing."""
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["Action", "Regularizer", "both", "chain", "identity"]
+__all__ = ["Action", "Regularizer", "begin", "both", "chain", "identity"]
 
 
 class Action(NamedTuple):
@@ -143,6 +144,29 @@ def both(first: Any, second: Any) -> Any:
     return jax.tree.map(lambda a, b: a * b, first, second)
 
 
+def begin(part: Regularizer, supernet: Any, arch: Any, weights: Any) -> Any:
+    """The first state of a plug-in, which need not know of the weights.
+
+    Args:
+      part: the plug-in.
+      supernet: the supernet.
+      arch: architecture parameters.
+      weights: of the supernet.
+
+    Returns:
+      Its state.
+
+    Example:
+      >>> begin(Regularizer(init=lambda supernet, arch: arch), None, 2.0, None)
+      2.0
+    """
+    try:
+        inspect.signature(part.init).bind(supernet, arch, weights=weights)
+    except TypeError:
+        return part.init(supernet, arch)
+    return part.init(supernet, arch, weights=weights)
+
+
 def chain(*parts: Regularizer) -> Regularizer:
     """Composes regularizers in the given order.
 
@@ -164,8 +188,9 @@ def chain(*parts: Regularizer) -> Regularizer:
       1.5
     """
 
-    def init(supernet, arch, **context):
-        return tuple(part.init(supernet, arch, **context) for part in parts)
+    def init(supernet, arch, weights=None, **context):
+        del context
+        return tuple(begin(part, supernet, arch, weights) for part in parts)
 
     def project(state, mixture):
         for part, own in zip(parts, state, strict=True):

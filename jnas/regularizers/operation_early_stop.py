@@ -160,7 +160,7 @@ def _similarity(
     for group in supernet.space.groups:
         name = group.name
         learns = jnp.array([kinds.kind(o) is None for o in group.operations])
-        has_weights[name] = (counts[name] > 0) & learns
+        has_weights[name] = (counts[name] > 0) & learns[None, None]
         found[name] = sums[name] / jnp.where(counts[name] > 0, counts[name], 1.0)
     return found, has_weights
 
