@@ -25,7 +25,9 @@ skip connections. Differences are to ``random_search``, paired by seed.
 """
 
 import dataclasses
+import functools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,7 +55,7 @@ class Config:
       out: folder of ``collapse.jsonl``, ``collapse.md`` and ``collapse.png``.
       methods: names of presets and baselines; default all of them.
       seeds: of searches and retrainings.
-      quick: two seeds, few methods, a third of the epochs.
+      quick: the seeds 0 and 1, few methods, a third of the epochs.
       images: training images, half of them for the architecture.
       side: of the images: 8, 16 or 32.
       epochs: of a search; of all stages together, where a method has several.
@@ -83,7 +85,7 @@ class Config:
     cells_per_stage: int = 3
     batch_size: int = 32
     learning_rate: float = 0.1
-    arch_learning_rate: float = 0.05
+    arch_learning_rate: float = 0.1
     candidates: int = 12
     data_dir: Path | None = None
     jobs: int = 2
@@ -104,8 +106,9 @@ def setting(config: Config) -> dict[str, Any]:
     }
 
 
+@functools.lru_cache(maxsize=1)
 def compose(method: str, config: Config) -> Any:
-    """The search of a preset in the setting."""
+    """The search of a preset in the setting; one object, so that seeds share programs."""
     import jnas
 
     preset = jnas.presets.get(method)
@@ -157,6 +160,7 @@ def find(method: str, config: Config, data: Any, seed: int, folder: Path) -> dic
         "progress": False,
         "report": False,
         "workdir": folder / "search",
+        "save_every_epochs": config.epochs,  # and every minute
     }
     if isinstance(search, Progressive):
         found = run.progressive(search, data, **options)
@@ -189,6 +193,7 @@ def measure(method: str, config: Config, seed: int, folder: Path) -> dict[str, A
     data = methods.images(config, seed)
     found = find(method, config, data, seed, folder)
     genotype = found.pop("genotype")
+    empty, edges, _ = collapse.empty_edges(genotype)["cell"]
     trained = run.retrain(
         genotype,
         data,
@@ -198,14 +203,14 @@ def measure(method: str, config: Config, seed: int, folder: Path) -> dict[str, A
         epochs=config.retrain_epochs,
         cells_per_stage=config.cells_per_stage,
         progress=False,
-        workdir=folder / "retrain",
+        workdir=None if config.minutes is None else folder / "retrain",
     )
     return {
         "method": method,
         "seed": seed,
         "test_accuracy": trained.accuracies[0],
         "skip_share": derived_skip_share(genotype),
-        "verdict": collapse.verdict([], genotype).level,
+        "empty_share": empty / edges,
         "lambda_max": found["lambda_max"],
         "arch_entropy": found["entropy"],
         "search_seconds": round(found["seconds"], 2),
@@ -233,17 +238,17 @@ def commit() -> str:
 
 
 def plan(config: Config) -> list[tuple[str, int]]:
-    """All rows, seed by seed, so that what there is can be compared at any time."""
+    """All rows, method by method, so that a program is compiled once for all seeds."""
     from jnas import presets
 
     names = config.methods or (
-        *(name for name in presets.names() if name not in OTHERS),
         *BASELINES,
+        *(name for name in presets.names() if name not in OTHERS),
     )
     for name in names:
         if name not in BASELINES:
             presets.get(name)  # an unknown one is told now
-    return [(name, seed) for seed in config.seeds for name in names]
+    return [(name, seed) for name in names for seed in config.seeds]
 
 
 def work(config: Config, number: int) -> None:
@@ -269,14 +274,17 @@ def work(config: Config, number: int) -> None:
         end.start()
     path = config.out / f"rows{number}.jsonl"
     done = {(r["method"], r["seed"]) for r in collapse_table.read(config.out)}
-    left = [item for item in plan(config) if item not in done]
-    for method, seed in left[number :: config.jobs]:
+    claimed = config.out / "claimed"
+    for method, seed in plan(config):
+        if (method, seed) in done or not claim(claimed / method, number):
+            continue
         folder = config.out / "runs" / f"{method}-{seed}"
         try:
             row = measure(method, config, seed, folder)
         except Interrupted:
             return
         collapse_table.append(path, row)
+        shutil.rmtree(folder, ignore_errors=True)
         accuracy, skips = row["test_accuracy"], row["skip_share"]
         print(
             f"{method} {seed}: {accuracy:.2%}, skips {skips:.0%}, "
@@ -285,13 +293,24 @@ def work(config: Config, number: int) -> None:
         )
 
 
+def claim(path: Path, number: int) -> bool:
+    """Whether a method is this process' to run: the first one to ask has it."""
+    path.parent.mkdir(exist_ok=True)
+    try:
+        with path.open("x") as file:
+            file.write(str(number))
+    except FileExistsError:
+        return path.read_text() == str(number)
+    return True
+
+
 def main(config: Config) -> None:
     """Runs what is missing, then writes table and picture."""
     if config.quick:
         config = dataclasses.replace(
             config,
             methods=config.methods or QUICK,
-            seeds=config.seeds[:2],
+            seeds=(0, 1),
             epochs=max(1, config.epochs // 3),
             retrain_epochs=max(1, config.retrain_epochs // 2),
             candidates=max(1, config.candidates // 3),
@@ -302,6 +321,7 @@ def main(config: Config) -> None:
         return
     collapse_table.check(config.out, setting(config))
     begin = time.perf_counter()
+    shutil.rmtree(config.out / "claimed", ignore_errors=True)
     if not config.table:
         if config.jobs == 1:
             work(config, 0)
@@ -313,6 +333,7 @@ def main(config: Config) -> None:
             ]
             if any([worker.wait() for worker in workers]):
                 sys.exit("a process failed; the same command goes on")
+    shutil.rmtree(config.out / "claimed", ignore_errors=True)
     wanted = plan(config)
     collapse_table.write(config.out, wanted, time.perf_counter() - begin)
 

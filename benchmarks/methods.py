@@ -19,6 +19,7 @@ for the papers' experiments.
 """
 
 import dataclasses
+import functools
 import json
 import statistics
 import tempfile
@@ -77,9 +78,15 @@ class Config:
     table: bool = False
 
 
+@functools.cache
+def _whole(data_dir: Path | None) -> datasets.Dataset:
+    """Read once for all seeds."""
+    return datasets.load("fashion_mnist", data_dir=data_dir)
+
+
 def images(config: Config, seed: int) -> datasets.Dataset:
     """A part of the training images, drawn by the seed; all test images."""
-    whole = datasets.load("fashion_mnist", data_dir=config.data_dir)
+    whole = _whole(config.data_dir)
 
     def smaller(split: datasets.Split) -> datasets.Split:
         pixels = np.pad(split.image, [(0, 0), (2, 2), (2, 2), (0, 0)])

@@ -145,7 +145,7 @@ def test_regularizer_hooks_reach_the_step():
         return 100.0 * jnp.sum(arch["cell"][:, 1]) if phase == "arch" else 0.0
 
     def gradients(state, weight_grads, *, supernet, step, **context):
-        mask = {"cell": jnp.ones((1, 3, 3)).at[0, 1, 2].set(0.0)}
+        mask = {"cell": jnp.ones((2, 3, 3)).at[0, 1, 2].set(0.0)}
         return state + 1, weight_grads, supernet.op_mask(mask)
 
     regularizer = jnas.regularizers.Regularizer(
@@ -175,7 +175,7 @@ def test_regularizer_hooks_reach_the_step():
         for leaf in jax.tree.leaves(after.weight_opt_state)
         if leaf.shape == (3, 6, 6)
     ]
-    assert len(velocity) == 1 and np.all(velocity[0][1] == 1)
+    assert len(velocity) == 2 and np.all(velocity[0][1] == 1)
     assert not np.all(velocity[0][0] == 1)
 
 

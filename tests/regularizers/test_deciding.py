@@ -1,0 +1,317 @@
+"""Decisions while a search goes on: perturbation and greedy, step by step."""
+
+import dataclasses
+import itertools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jnas
+from jnas import regularizers
+from jnas.regularizers.greedy_decisions import scores
+from jnas.select import decisions
+
+DARTS = jnas.spaces.darts().restrict(
+    {
+        group.name: [[o for o in group.operations if o != "none"]] * 14
+        for group in jnas.spaces.darts().groups
+    }
+)
+NASBENCH = jnas.spaces.nasbench201()
+
+
+def of(space):
+    return types.SimpleNamespace(space=space, config={})
+
+
+def random_mixture(space, seed=0):
+    rng = np.random.default_rng(seed)
+    return jnas.Mixture(
+        {
+            g.name: jax.nn.softmax(
+                jnp.asarray(rng.normal(size=(g.num_edges, g.num_operations)))
+            )
+            for g in space.groups
+        }
+    )
+
+
+class Worth:
+    """An evaluation in which each entry of the mixture has a worth, and is counted."""
+
+    def __init__(self, space, seed=1):
+        rng = np.random.default_rng(seed)
+        self.worth = {
+            g.name: rng.uniform(1, 2, (g.num_edges, g.num_operations))
+            for g in space.groups
+        }
+        self.calls = 0
+
+    def __call__(self, mixture):
+        self.calls += 1
+        value = sum(
+            float((np.asarray(w) * self.worth[name]).sum())
+            for name, w in mixture.weights.items()
+        )
+        return {"accuracy": value, "loss": -value}
+
+
+def drive(part, space, evaluate, epochs, seed=0):
+    """The states after each epoch."""
+    state, states = part.init(of(space), None), []
+    for epoch in range(1, epochs + 1):
+        mixture = part.project(state, random_mixture(space))
+        state, _ = part.epoch_end(
+            state,
+            epoch=epoch,
+            mixture=mixture,
+            evaluate=evaluate,
+            supernet=of(space),
+            key=jax.random.fold_in(jax.random.key(seed), epoch),
+        )
+        states.append(state)
+    return states
+
+
+def test_projections_decide_each_edge_once_and_then_thin_the_nodes():
+    evaluate = Worth(DARTS)
+    part = regularizers.projection(first=2, last=18)
+    states = drive(part, DARTS, evaluate, 20)
+    left = [len(s.decisions.undecided("normal")) for s in states]
+    assert left[:3] == [14, 13, 12] and left[14:] == [0] * 6
+    dropped = [int((~np.asarray(s.decisions.kept["reduce"])).sum()) for s in states]
+    assert dropped[14] == 0 and dropped[-1] == 1 + 2 + 3 and dropped[17] == 6
+    # All operations of all edges and the mixture itself, then the nodes' edges.
+    assert evaluate.calls == 2 * (14 * (7 + 1) + 3 + 4 + 5)
+    mixture = random_mixture(DARTS)
+    final = states[-1]
+    for group in DARTS.groups:
+        # What is removed takes its worth times its weight with it.
+        loss = np.asarray(mixture.weights[group.name]) * evaluate.worth[group.name]
+        np.testing.assert_array_equal(
+            final.decisions.chosen[group.name], loss.argmax(axis=1)
+        )
+        np.testing.assert_allclose(
+            final.strength[group.name], loss, rtol=1e-3, atol=1e-4
+        )
+        np.testing.assert_allclose(
+            final.magnitude[group.name], mixture.weights[group.name], rtol=1e-5
+        )
+        worth = evaluate.worth[group.name][np.arange(14), loss.argmax(axis=1)]
+        for node in group.nodes:
+            edges = list(group.incoming(node))
+            kept = [e for e in edges if final.decisions.kept[group.name][e]]
+            assert kept == sorted(sorted(edges, key=lambda e: -worth[e])[:2])
+    mixed = part.project(final, mixture)
+    genotype = jnas.select.argmax().select(None, mixed, space=DARTS)
+    assert all(len(cell.edges) == 8 for _, cell in genotype.cells)
+
+
+def test_the_order_of_projections_is_drawn_by_the_key():
+    def order(seed):
+        states = drive(
+            regularizers.projection(1, 6), NASBENCH, Worth(NASBENCH), 6, seed
+        )
+        left = [{*range(6)}, *({*s.decisions.undecided("cell")} for s in states)]
+        return [(a - b).pop() for a, b in itertools.pairwise(left)]
+
+    assert sorted(order(0)) == list(range(6)) and order(0) == order(0)
+    assert len({tuple(order(seed)) for seed in range(4)}) > 1
+
+
+def test_few_epochs_take_several_projections_at_once():
+    states = drive(regularizers.projection(1, 2), NASBENCH, Worth(NASBENCH), 2)
+    assert [len(s.decisions.undecided("cell")) for s in states] == [3, 0]
+
+
+def test_an_operation_that_is_useless_is_never_kept():
+    evaluate = Worth(NASBENCH)
+    evaluate.worth["cell"][:, 1] = 0
+    state = drive(regularizers.projection(1, 6), NASBENCH, evaluate, 6)[-1]
+    assert not (np.asarray(state.decisions.chosen["cell"]) == 1).any()
+
+
+def test_the_selector_finds_the_same_without_tuning():
+    evaluate = Worth(DARTS)
+    mixture = random_mixture(DARTS)
+    genotype = jnas.select.perturbation().select(
+        None, mixture, space=DARTS, evaluate=evaluate, key=jax.random.key(3)
+    )
+    part = regularizers.projection(first=1, last=17)
+    state = drive(part, DARTS, evaluate, 17)[-1]
+    again = jnas.select.argmax().select(None, part.project(state, mixture), space=DARTS)
+    assert genotype == again
+
+
+def test_sequential_removal_takes_the_first_edge_out_of_the_next_evaluation():
+    """Two edges that replace each other: both go at once, or only one."""
+    group = jnas.spaces.Group("cell", ("a",), ((0, 3), (1, 3), (2, 3)), 3, (3,))
+    space = jnas.Space("pair", (group,), keep=1)
+
+    def evaluate(mixture):
+        w = np.asarray(mixture.weights["cell"])[:, 0]
+        return {"accuracy": float(max(w[0], w[1]) + 0.5 * w[2])}
+
+    mixture = jnas.Mixture({"cell": np.ones((3, 1))})
+    kept = {}
+    for sequential in (False, True):
+        decided = jnas.select.removing.decide_node(
+            decisions.nothing(space), mixture, space, "cell", 3, evaluate,
+            sequential=sequential,
+        )  # fmt: skip
+        kept[sequential] = np.flatnonzero(decided.kept["cell"]).tolist()
+    assert kept == {False: [2], True: [0]}
+
+
+def test_decisions_hold_in_sampled_and_weighted_mixtures():
+    decided = decisions.nothing(NASBENCH).choose("cell", 0, 3).drop("cell", [2])
+    mixture = jnas.Mixture(
+        {"cell": jnp.full((2, 6, 5), 0.2)},
+        edges={"cell": jnp.full(6, 0.5)},
+        active={"cell": jnp.full((6, 2), 1)},
+        offsets={"cell": jnp.ones(6)},
+    )
+    found = jax.jit(decisions.apply)(decided, mixture)
+    np.testing.assert_array_equal(found.weights["cell"][:, 0], [[0, 0, 0, 1, 0]] * 2)
+    assert not found.weights["cell"][:, 2].any()
+    np.testing.assert_array_equal(found.edges["cell"], [0.5, 0.5, 0, 0.5, 0.5, 0.5])
+    np.testing.assert_array_equal(found.active["cell"][:2], [[3, 3], [1, 1]])
+    np.testing.assert_array_equal(found.offsets["cell"], [0, 1, 0, 1, 1, 1])
+
+
+def test_nothing_decided_leaves_every_bit():
+    mixture = random_mixture(DARTS)
+    found = decisions.apply(decisions.nothing(DARTS), mixture)
+    for name in DARTS.names:
+        np.testing.assert_array_equal(found.weights[name], mixture.weights[name])
+
+
+def test_projection_without_finite_evaluations_is_one_line():
+    for evaluate, words in (
+        (lambda mixture: {"accuracy": float("nan")}, "the search diverged"),
+        (lambda mixture: {"los": 0.1}, "metric of evaluate"),
+        (None, "pass evaluate="),
+    ):
+        with pytest.raises(jnas.JnasError, match=words) as error:
+            drive(regularizers.projection(1, 6), NASBENCH, evaluate, 1)
+        assert "\n" not in str(error.value)
+    space = dataclasses.replace(jnas.spaces.darts(), optional=True)
+    for part in (regularizers.projection(1, 2), regularizers.greedy_decisions(1, 2)):
+        with pytest.raises(jnas.JnasError, match="edges are not optional"):
+            part.init(of(space), None)
+
+
+# --- greedy
+
+
+def plain_score(now, past, real, edges):
+    """The published score, written out."""
+
+    def scaled(values):
+        low, high = min(values), max(values)
+        return [1.0 if high == low else (v - low) / (high - low) for v in values]
+
+    def parts(rows):
+        result = []
+        for e in edges:
+            row = [rows[e][o] if real[e][o] else 0.0 for o in range(len(rows[e]))]
+            result.append([x / sum(row) for x in row])
+        return result
+
+    importance = [
+        sum(x for x, r in zip(now[e], real[e], strict=True) if r) for e in edges
+    ]
+    certainty = []
+    for e, row in zip(edges, parts(now), strict=True):
+        entropy = -sum(x * np.log(x) for x in row if x > 0)
+        certainty.append(1 - entropy / np.log(sum(real[e])))
+    score = [a * b for a, b in zip(scaled(importance), scaled(certainty), strict=True)]
+    if past is None:
+        return score
+    stability = []
+    for i in range(len(edges)):
+        common = [
+            sum(min(a, b) for a, b in zip(parts(now)[i], parts(old)[i], strict=True))
+            for old in past
+        ]
+        stability.append(sum(common) / len(common))
+    return [a * b for a, b in zip(score, scaled(stability), strict=True)]
+
+
+@pytest.mark.parametrize("criterion", [1, 2])
+def test_scores_are_the_published_ones(criterion):
+    rng = np.random.default_rng(0)
+    rows = rng.dirichlet(np.ones(8), (4, 14))
+    real = np.ones((14, 8), bool)
+    real[:, 0] = False
+    edges = [1, 2, 5, 7, 11]
+    past = rows[1:] if criterion == 2 else None
+    found = scores(rows[0], past, real, edges)
+    expected = plain_score(rows[0], past, real, edges)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_greedy_decisions_are_spread_and_drop_what_a_node_does_not_keep():
+    space = jnas.spaces.darts()
+    part = regularizers.greedy_decisions(first=10, last=45)
+    state, when = part.init(of(space), None), []
+    for epoch in range(1, 51):
+        before = len(state.decisions.undecided("normal"))
+        mixture = part.project(state, random_mixture(space, epoch))
+        state, _ = part.epoch_end(
+            state, epoch=epoch, mixture=mixture, supernet=of(space)
+        )
+        if len(state.decisions.undecided("normal")) != before:
+            when.append(epoch)
+    assert when == [10, 15, 20, 25, 30, 35, 40, 45]
+    for group in space.groups:
+        chosen = np.asarray(state.decisions.chosen[group.name])
+        kept = np.asarray(state.decisions.kept[group.name])
+        assert (chosen >= 0).sum() == 8 and not (chosen == 0).any()  # 0 is none
+        np.testing.assert_array_equal(kept, chosen >= 0)
+        for node in group.nodes:
+            assert kept[list(group.incoming(node))].sum() == 2
+    final = part.project(state, random_mixture(space))
+    genotype = jnas.select.argmax().select(None, final, space=space)
+    space.one_hot(genotype)
+
+
+def test_the_surest_edge_is_decided_first():
+    weights = np.full((6, 5), 0.2)
+    weights[4] = [0.0, 0.05, 0.05, 0.9, 0.0]
+    weights[1] = [0.0, 0.1, 0.4, 0.4, 0.1]
+    part = regularizers.greedy_decisions(1, 6)
+    state, _ = part.epoch_end(
+        part.init(of(NASBENCH), None),
+        epoch=1,
+        mixture=jnas.Mixture({"cell": weights}),
+        supernet=of(NASBENCH),
+    )
+    np.testing.assert_array_equal(state.decisions.chosen["cell"], [-1] * 4 + [3, -1])
+
+
+def test_stability_counts_in_the_second_criterion():
+    """Two edges alike now, of which one was another before."""
+    sure = [0.0, 0.9, 0.05, 0.05, 0.0]
+    first = np.full((6, 5), 0.2)
+    first[0], first[1] = [0.0, 0.05, 0.05, 0.9, 0.0], sure
+    then = np.full((6, 5), 0.2)
+    then[0] = then[1] = sure
+    then[0, 1] += 1e-6  # so that the first criterion prefers it
+    decided = {}
+    for criterion in (1, 2):
+        part = regularizers.greedy_decisions(2, 7, criterion=criterion)
+        state = part.init(of(NASBENCH), None)
+        for epoch, weights in enumerate((first, then), 1):
+            state, _ = part.epoch_end(
+                state,
+                epoch=epoch,
+                mixture=jnas.Mixture({"cell": weights}),
+                supernet=of(NASBENCH),
+            )
+        chosen = np.asarray(state.decisions.chosen["cell"])
+        decided[criterion] = np.flatnonzero(chosen >= 0).tolist()
+    assert decided == {1: [0], 2: [1]}
