@@ -108,7 +108,7 @@ def setting(config: Config) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1)
 def compose(method: str, config: Config) -> Any:
-    """The search of a preset in the setting; one object, so that seeds share programs."""
+    """The search of a preset; one object, so that its seeds share programs."""
     import jnas
 
     preset = jnas.presets.get(method)
