@@ -13,6 +13,7 @@ from jnas.report.html import write_html
 from jnas.report.pictures import write_figures
 from jnas.report.runs import Run, read
 from jnas.report.shares import plot_shares
+from jnas.report.strengths import plot_strengths
 
 __all__ = [
     "Run",
@@ -25,6 +26,7 @@ __all__ = [
     "plot_histories",
     "plot_history",
     "plot_shares",
+    "plot_strengths",
     "read",
     "to_dot",
     "write_figures",

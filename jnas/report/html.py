@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jnas.errors import JnasError
-from jnas.report import maps, page, pictures, sections, shares, side_by_side, spread
+from jnas.report import (
+    maps,
+    page,
+    pictures,
+    sections,
+    shares,
+    side_by_side,
+    spread,
+    strengths,
+)
 from jnas.report import runs as reading
 from jnas.report.runs import Run
 
@@ -108,6 +117,7 @@ def _page(runs: list[Run], title: str | None) -> str:
         ("Side by side", side_by_side.runs(runs, names)),
         ("Search", sections.curves("search", searches, shown)),
         ("Nothing to learn", shares.section(runs, names, shown, most=_POINTS)),
+        ("Removals", strengths.section(runs, names, shown)),
         ("Probabilities", maps.probabilities(runs, names, shown)),
         ("Retraining", sections.curves("retraining", trainings, shown)),
         ("Configuration", sections.configuration(runs, names)),

@@ -18,6 +18,7 @@ from jnas.report import (
     records,
     shares,
     spread,
+    strengths,
 )
 from jnas.report import runs as reading
 from jnas.report.runs import Run
@@ -111,6 +112,12 @@ def _pictures(runs: Sequence[Run]) -> dict[str, "Axes"]:
             )[0]
         if shares.series(run.history):
             found[f"{prefix}shares"] = shares.plot_shares(run.history)[0]
+        for cell, record in (run.strengths or {}).items():
+            if strengths.agreement(record)[1]:
+                group = None if run.space is None else run.space.group(cell)
+                names = None if group is None else group.operations
+                axes = strengths.plot_strengths(record, names, title=cell)
+                found[f"{prefix}strengths_{cell}"] = axes
     for name, histories in (
         ("history", search_histories(runs)),
         ("retraining", training_histories(runs)),

@@ -36,6 +36,8 @@ class Run(NamedTuple):
       config: all settings by dotted name.
       environment: versions and device; empty where they were not recorded.
       problems: what of the folder could not be shown, one line each.
+      strengths: by group, what removals cost where a search decided by perturbation
+        (`jnas.report.strengths`), or None.
 
     Example:
       >>> Run._fields[:2]
@@ -56,6 +58,7 @@ class Run(NamedTuple):
     config: Mapping[str, Any]
     environment: Mapping[str, str]
     problems: tuple[str, ...]
+    strengths: Mapping[str, Any] | None = None
 
     @property
     def probabilities(self) -> Mapping[str, Any] | None:
@@ -123,6 +126,7 @@ that a search wrote
     table = trained.of_summary(summary, path / "summary.json")
     merged = trained.merged(table, networks)
     problems: list[str] = []
+    strengths = _strengths(search, problems)
     genotype, text = _genotype(path, summary, history, merged, problems)
     epochs, seed = (records.whole(config.get(name)) for name in ("epochs", "seed"))
     seconds = records.number(summary.get("search_seconds"))
@@ -143,7 +147,31 @@ that a search wrote
         config=_settings(command, summary, config, search is not None),
         environment=_environment(summary, command, config),
         problems=tuple(problems),
+        strengths=strengths,
     )
+
+
+def _strengths(search: Path | None, problems: list[str]) -> dict[str, Any] | None:
+    """What a search that decided by perturbation measured, if it is well formed."""
+    path = None if search is None else search / "regularizer.json"
+    told = None if path is None else records.read_object(path)
+    groups = (told or {}).get("strengths")
+    if groups is None:
+        return None
+    try:
+        for group in groups.values():
+            weights, drops, chosen = (
+                group[name] for name in ("magnitude", "strength", "chosen")
+            )
+            if not len(weights) == len(drops) == len(chosen):
+                raise ValueError
+            for row in (*weights, *drops):
+                if any(x is not None and records.number(x) is None for x in row):
+                    raise ValueError
+    except (AttributeError, KeyError, TypeError, ValueError):
+        problems.append(f"{path}: its strengths can't be drawn: remove the file")
+        return None
+    return groups
 
 
 def _finished(

@@ -1,4 +1,4 @@
-"""The later fixes as presets: a figure that only each has, and what is left without it."""
+"""The later fixes as presets: a figure only each has, and what is left without it."""
 
 import jax
 import jax.numpy as jnp
