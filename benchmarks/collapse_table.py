@@ -127,12 +127,13 @@ def describe(rows: list[dict[str, Any]], missing: int, seconds: float) -> str:
     worked = sum(row["wall_seconds"] for row in rows) / 60
     part = f" {missing} rows are missing yet." if missing else ""
     return (
-        f"NAS-Bench-201 space, {first['images']} images of Fashion-MNIST at "
-        f"{first['side']}x{first['side']}, {first['channels']} channels, "
-        f"{first['cells_per_stage']} cells per stage, batch {first['batch_size']}; "
-        f"searches of {first['epochs']} epochs, weights' learning rate "
+        f"NAS-Bench-201 space, images of Fashion-MNIST at {first['side']}x"
+        f"{first['side']}, {first['channels']} channels, {first['cells_per_stage']} "
+        f"cells per stage, batch {first['batch_size']}; searches of {first['epochs']} "
+        f"epochs on {first['images']} images, weights' learning rate "
         f"{first['learning_rate']}, arch's {first['arch_learning_rate']}; retrained "
-        f"for {first['retrain_epochs']} epochs. {len(rows)} rows.{part} Commit "
+        f"for {first['retrain_epochs']} epochs on {first['retrain_images']} images. "
+        f"{len(rows)} rows.{part} Commit "
         f"{commits}; {devices}; jax {first['jax']}, flax {first['flax']}, optax "
         f"{first['optax']}, Python {first['python']}. {worked:.0f} minutes of work in "
         f"all; the last command took {seconds / 60:.0f} minutes. Accuracies are means "
