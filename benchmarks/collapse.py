@@ -80,11 +80,11 @@ class Config:
     methods: tuple[str, ...] = ()
     seeds: tuple[int, ...] = tuple(range(100, 108))
     quick: bool = False
-    images: int = 256
+    images: int = 128
     retrain_images: int = 2048
     side: int = 8
     augment: bool = False
-    epochs: int = 100
+    epochs: int = 300
     retrain_epochs: int = 20
     channels: int = 4
     cells_per_stage: int = 2
