@@ -175,7 +175,7 @@ def find(method: str, config: Config, data: Any, seed: int, folder: Path) -> dic
     if method == "random_search":
         import collapse_random
 
-        return {**none, **collapse_random.best(config, data, seed)}
+        return {**none, **collapse_random.best(config, data, seed, folder)}
     search = compose(method, config)
     options: dict[str, Any] = {
         "batch_size": config.batch_size,

@@ -4,7 +4,9 @@ All candidates are trained by one compiled program: the supernet at a one-hot mi
 which computes what the cell's network does (but for norms without scale and shift).
 """
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,11 +18,15 @@ from jnas.mixture import Mixture
 from jnas.run import comparing, material
 
 
-def best(config: Any, data: Any, seed: int) -> dict[str, Any]:
+def best(config: Any, data: Any, seed: int, folder: Path) -> dict[str, Any]:
     """The best of some random cells on the validation half, and what it took.
 
     A search computes two gradients a step; so much is divided among the candidates.
+    What is measured is kept in a file of the folder, to go on with.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "candidates.json"
+    known = json.loads(path.read_text()) if path.exists() else []
     space = jnas.spaces.nasbench201()
     batch = config.batch_size
     per_epoch = -(-config.images // 2 // batch)
@@ -57,8 +63,7 @@ def best(config: Any, data: Any, seed: int) -> dict[str, Any]:
         return search.evaluate(state, mixed, batch, statistics="running")[1]["accuracy"]
 
     begin: Any = jax.jit(lambda key: search.init(key, example))
-    scores, spent = {}, 0.0
-    for number in range(config.candidates):
+    for number in range(len(known), config.candidates):
         # Numbers that no other baseline draws with.
         genotype = comparing.random_genotype(space, 1000 * (seed + 1) + number)
         key = jax.random.fold_in(jax.random.key(seed), number)
@@ -66,14 +71,18 @@ def best(config: Any, data: Any, seed: int) -> dict[str, Any]:
         arch = {k: jnp.asarray(v) for k, v in space.one_hot(genotype).items()}
         state = state._replace(arch=arch)
         for step in range(steps):
-            if number == 0 and step == 1:
+            if step < 2:  # the first one may compile, which is left out as elsewhere
                 jax.block_until_ready(state.step)
-                start = time.perf_counter()  # what compiles is left out, as elsewhere
-            elif step == 0:
                 start = time.perf_counter()
             state, _ = advance(state, feed, key, jnp.int32(step))
         count, batches = material.validation_batches(data, batch, {})
         total = sum(float(accuracy(state, one)) for one in batches)
-        scores[genotype] = total / count
-        spent += time.perf_counter() - start
-    return {"genotype": max(scores, key=lambda g: scores[g]), "seconds": spent}
+        spent = time.perf_counter() - start
+        known.append([genotype.to_json(), total / count, spent])
+        path.with_suffix(".new").write_text(json.dumps(known))
+        path.with_suffix(".new").replace(path)
+    text, _, _ = max(known, key=lambda row: row[1])
+    return {
+        "genotype": jnas.spaces.Genotype.from_json(text),
+        "seconds": sum(spent for _, _, spent in known),
+    }

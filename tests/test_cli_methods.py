@@ -89,7 +89,7 @@ def test_gdas_with_a_fixed_reduction_cell(tmp_path, capsys):
         ("gdas", {"order": 2}, "--order 2 is for methods that have a second order"),
         ("snas", {"second_order": "finite_difference"}, "--second-order"),
         ("gdas_frc", {}, "use space darts_frc"),
-        ("gads", {}, "did you mean 'gdas'"),
+        ("gdass", {}, "did you mean 'gdas'"),
         ("pc_darts", {"channels": 3}, "partial_channels"),
     ],
 )

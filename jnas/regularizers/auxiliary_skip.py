@@ -91,8 +91,9 @@ def falling_weight(
       JnasError: an argument is out of range.
 
     Example:
-      >>> float(falling_weight(epochs=50, steps_per_epoch=10)(495))  # the last epoch
-      0.019999999552965164
+      >>> weight = falling_weight(epochs=50, steps_per_epoch=10)
+      >>> round(float(weight(495)), 4)  # the last epoch
+      0.02
     """
     checks.number(start, "start")
     return checks.by_epoch(start, 0.0, epochs=epochs, steps_per_epoch=steps_per_epoch)

@@ -265,7 +265,7 @@ def chain(*parts: Regularizer) -> Regularizer:
 
     return Regularizer(
         init=init,
-        project=project,
+        project=project if any(p.project is not _project for p in parts) else _project,
         transform=transform,
         rates=rates,
         penalty=penalty,

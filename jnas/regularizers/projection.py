@@ -6,6 +6,7 @@ nodes are thinned one after another. In between the supernet (and arch, if it st
 learns) is tuned with what has been decided.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -183,8 +184,10 @@ def projection(
 
         def rows(values):
             # JSON has no NaN.
-            array = np.asarray(values, np.float64)
-            return np.where(np.isfinite(array), array.round(6), None).tolist()
+            return [
+                [round(x, 6) if math.isfinite(x) else None for x in row]
+                for row in np.asarray(values, np.float64).tolist()
+            ]
 
         return {
             "strengths": {

@@ -148,6 +148,8 @@ pass epochs=2 to the preset
     if (search.arch_from, search.arch_every) != (0, 1):
         step = Phases(whole, weights_only, search.arch_from, search.arch_every)
     learns = search.arch_from < epochs * feed.steps_per_epoch
+    # What decides while it searches tells something without a learned arch, too.
+    learns |= search.regularizer.project is not regularizers.Regularizer().project
     # What compares candidates on data would take too long after every epoch: there the
     # rows show the strongest ones.
     cheap = select.argmax() if search.selector.needs_evaluation else search.selector
