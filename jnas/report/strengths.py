@@ -100,12 +100,13 @@ def plot_strengths(
     if ax is None:
         ax = figure.Figure(figsize=_SIZE, layout="constrained").add_subplot()
     names = list(operations or [])
+    markers = _markers(names)
     for column, x, y, chosen in points:
         color = palette.color(names[column]) if column < len(names) else palette.GREY
         ax.plot(
             x,
             y,
-            "o",
+            markers.get(column, "o"),
             markersize=6,
             color=color,
             markerfacecolor=color if chosen else "none",
@@ -118,7 +119,9 @@ def plot_strengths(
     ax.spines[["top", "right"]].set_visible(False)
     used = dict.fromkeys(column for column, *_ in points)
     keys = [
-        lines.Line2D([], [], marker="o", linestyle="", color=palette.color(names[c]))
+        lines.Line2D(
+            [], [], marker=markers[c], linestyle="", color=palette.color(names[c])
+        )
         for c in used
         if c < len(names)
     ]
@@ -159,6 +162,15 @@ def section(runs: Sequence[Run], names: Sequence[str], shown: Pictures) -> str:
         "worse without it. Filled: chosen.</p>"
     )
     return page.section("strengths", "Weights and what removals cost", *parts, note)
+
+
+def _markers(names: Sequence[str]) -> dict[int, str]:
+    """A shape for each operation among those of its family, which share a colour."""
+    families = [palette.family(name) for name in names]
+    return {
+        column: "os^Dv"[families[:column].count(family) % 5]
+        for column, family in enumerate(families)
+    }
 
 
 def _pairs(weights: Any, drops: Any) -> list[tuple[int, float, float]]:

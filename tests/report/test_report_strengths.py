@@ -31,7 +31,7 @@ def test_agreement_counts_edges_and_ranks():
 
 def test_points_are_what_was_measured_and_filled_where_chosen():
     axes = report.plot_strengths(RECORD, nasbench201().groups[0].operations)
-    points = [line for line in axes.get_lines() if line.get_marker() == "o"]
+    points = [line for line in axes.get_lines() if line.get_marker() in ("o", "s")]
     assert len(points) == 5 + 4
     filled = [p.get_xdata() for p in points if p.get_markerfacecolor() != "none"]
     assert [float(x[0]) for x in filled] == [0.15, 0.4]

@@ -172,13 +172,13 @@ def test_darts_pt_tunes_at_a_tenth_of_the_rate(monkeypatch):
 
     monkeypatch.setattr(jnas.optimizers, "coupled_sgd", spy)
     search = presets.darts_pt(DARTS, channels=4, cells=3)
-    assert (search.config["search_epochs"], search.config["epochs"]) == (50, 130)
+    assert (search.config["search_epochs"], search.config["epochs"]) == (50, 131)
     assert [len(g.operations) for g in search.supernet.space.groups] == [7, 7]
-    at = [float(seen["rate"](391 * epoch)) for epoch in (0, 25, 49, 50, 129)]
+    at = [float(seen["rate"](391 * epoch)) for epoch in (0, 25, 49, 50, 130)]
     cosine = 0.001 + 0.024 * (1 + np.cos(np.pi * np.array([0, 25, 49]) / 50)) / 2
     np.testing.assert_allclose(at, [*cosine, 0.0025, 0.0025], rtol=1e-5)
     fixed = presets.darts_pt(DARTS, channels=4, cells=3, learn_arch=False)
-    assert fixed.arch_from == 130 * 391 and search.arch_from == 0
+    assert fixed.arch_from == 131 * 391 and search.arch_from == 0
 
 
 def test_sgas_decides_as_the_authors_do():
