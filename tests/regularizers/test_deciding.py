@@ -315,3 +315,17 @@ def test_stability_counts_in_the_second_criterion():
         chosen = np.asarray(state.decisions.chosen["cell"])
         decided[criterion] = np.flatnonzero(chosen >= 0).tolist()
     assert decided == {1: [0], 2: [1]}
+
+
+def test_stability_looks_back_at_the_last_epochs_only():
+    part = regularizers.greedy_decisions(5, 9, criterion=2, history=2)
+    state = part.init(of(NASBENCH), None)
+    mixtures = [random_mixture(NASBENCH, seed) for seed in range(3)]
+    for epoch, mixture in enumerate(mixtures, 1):
+        state, _ = part.epoch_end(
+            state, epoch=epoch, mixture=mixture, supernet=of(NASBENCH)
+        )
+    for place, mixture in enumerate(reversed(mixtures[1:])):
+        np.testing.assert_allclose(
+            state.past["cell"][place], mixture.weights["cell"], rtol=1e-6
+        )
