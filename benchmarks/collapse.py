@@ -65,7 +65,8 @@ class Config:
       retrain_epochs: of the found cells.
       channels: of the first stage, in supernet and final network.
       cells_per_stage: in each of three stages.
-      batch_size: of both.
+      batch_size: of a search.
+      retrain_batch_size: of the found cells.
       learning_rate: of the weights in searches.
       arch_learning_rate: of arch.
       candidates: of the random search.
@@ -81,7 +82,7 @@ class Config:
     seeds: tuple[int, ...] = tuple(range(100, 108))
     quick: bool = False
     images: int = 128
-    retrain_images: int = 2048
+    retrain_images: int = 8192
     side: int = 8
     augment: bool = False
     epochs: int = 300
@@ -89,8 +90,9 @@ class Config:
     channels: int = 4
     cells_per_stage: int = 2
     batch_size: int = 32
+    retrain_batch_size: int = 128
     learning_rate: float = 0.1
-    arch_learning_rate: float = 0.05
+    arch_learning_rate: float = 0.1
     candidates: int = 12
     data_dir: Path | None = None
     jobs: int = 2
@@ -222,7 +224,7 @@ def measure(method: str, config: Config, seed: int, folder: Path) -> dict[str, A
         data,
         seeds=(seed,),
         channels=config.channels,
-        batch_size=config.batch_size,
+        batch_size=config.retrain_batch_size,
         epochs=config.retrain_epochs,
         cells_per_stage=config.cells_per_stage,
         progress=False,

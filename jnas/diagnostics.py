@@ -197,7 +197,8 @@ def shares(space: Space, mixed: Mixture) -> dict[str, dict[str, float]]:
 
     Returns:
       ``{group: {"skip" | "pool" | "none" | "noise": share}}``, of the kinds that a
-      group has: mean probabilities over its edges (and cells), in [0, 1].
+      group has: mean probabilities over its edges (and cells), in [0, 1]; edges that
+      have no weight at all (dropped for good) do not count.
 
     Example:
       >>> import jnas
@@ -215,16 +216,20 @@ def shares(space: Space, mixed: Mixture) -> dict[str, dict[str, float]]:
                 i for i, o in enumerate(group.operations) if kinds.kind(o) == kind
             ]
             if columns:
-                share = _share(weights, columns).mean()
-                found[group.name][kind] = round(float(share), 5)
+                share, kept = _share(weights, columns)
+                mean = share.sum() / max(kept.sum(), 1)
+                found[group.name][kind] = round(float(mean), 5)
     return found
 
 
-def _share(weights: Any, columns: list[int]) -> Any:
-    """By edge, how much of its weights are in some columns; NumPy's arrays or JAX'."""
+def _share(weights: Any, columns: list[int]) -> tuple[Any, Any]:
+    """By edge, how much of its weights are in some columns, and whether it has any.
+
+    NumPy's arrays or JAX'.
+    """
     total = weights.sum(axis=-1)
     share = weights[:, np.array(columns, int)].sum(axis=-1)
-    return share / (total + (total == 0))  # of nothing: 0
+    return share / (total + (total == 0)), total != 0  # of nothing: 0
 
 
 def summary(space: Space, mixed: Mixture) -> tuple[jax.Array, jax.Array]:
@@ -236,7 +241,7 @@ def summary(space: Space, mixed: Mixture) -> tuple[jax.Array, jax.Array]:
 
     Returns:
       The mean entropy of the edges, relative to uniform, and the mean probability of
-      skip connections; scalars.
+      skip connections; scalars. Edges without any weight do not count.
 
     Example:
       >>> import jnas
@@ -245,7 +250,7 @@ def summary(space: Space, mixed: Mixture) -> tuple[jax.Array, jax.Array]:
       >>> round(float(entropy), 4), round(float(skips), 4)
       (1.0, 0.2)
     """
-    entropies, skips = [], []
+    entropies, skips, kept = [], [], []
     for group in space.groups:
         weights = mixed.weights[group.name]
         weights = weights if weights.ndim == 2 else jnp.mean(weights, axis=0)
@@ -255,5 +260,13 @@ def summary(space: Space, mixed: Mixture) -> tuple[jax.Array, jax.Array]:
             entropy = entropy * (np.log(group.num_operations) / np.log(counts))
         entropies.append(entropy)
         columns = [i for i, op in enumerate(group.operations) if op in SKIPS]
-        skips.append(_share(weights, columns))
-    return jnp.mean(jnp.concatenate(entropies)), jnp.mean(jnp.concatenate(skips))
+        share, has_weight = _share(weights, columns)
+        skips.append(share)
+        kept.append(has_weight)
+    counted = jnp.concatenate(kept)
+    total = jnp.maximum(jnp.sum(counted), 1)
+
+    def mean(parts):
+        return jnp.sum(jnp.where(counted, jnp.concatenate(parts), 0.0)) / total
+
+    return mean(entropies), mean(skips)

@@ -342,6 +342,7 @@ def differentiable(
             sample_key, change_key, forward_key, penalty_key = jax.random.split(key, 4)
 
             def loss_fn(weights, mixed, *, statistics="batch", key):
+                mixed = regularizer.project(state.regularizer_state, mixed)
                 return forward(
                     state, weights, mixed, batch, key, model_state, statistics
                 )[0]
@@ -363,6 +364,8 @@ def differentiable(
                 key=change_key,
                 **context,
             )
+            # What is decided stays so, whatever the transformation did.
+            mixed = regularizer.project(state.regularizer_state, mixed)
             if phase == "weights" and not virtual:
                 mixed = jax.lax.stop_gradient(mixed)
             value, metrics, new_state, outputs = forward(
@@ -453,7 +456,7 @@ def differentiable(
             1 - finite.astype(jnp.float32),
         )
 
-    def weight_step(state, train_batch):
+    def weight_half(state, train_batch):
         loss = objective(state, "weights", state.model_state)
         (_, (value, metrics, model_state, mixed)), grads = jax.value_and_grad(
             loss, has_aux=True
@@ -466,13 +469,22 @@ def differentiable(
             trainable = regularizers.base.both(
                 trainable, supernet.op_mask(_active(supernet, mixed.active))
             )
+        if trainable is not None:
+            # What is held does not count in the norm that clipping looks at.
+            grads = jax.tree.map(
+                lambda g, m: jnp.where(m > 0, g, jnp.zeros_like(g)), grads, trainable
+            )
         updates, opt_state = weight_tx.update(
             grads, state.weight_opt_state, state.weights, batch=train_batch
         )
         if trainable is not None:
             # A zero gradient still moves a weight under momentum and decay, so the
             # updates and the optimizer's state are held too.
-            updates = jax.tree.map(lambda u, m: u * m, updates, trainable)
+            updates = jax.tree.map(
+                lambda u, m: jnp.where(m > 0, u * m, jnp.zeros_like(u)),
+                updates,
+                trainable,
+            )
             masks = optax.tree_map_params(
                 weight_tx.init,
                 lambda _, mask: mask,
@@ -486,32 +498,39 @@ def differentiable(
                 opt_state,
                 state.weight_opt_state,
             )
-        step = state.step + 1
         state = state._replace(
             weights=optax.apply_updates(state.weights, updates),
             model_state=model_state,
             weight_opt_state=opt_state,
             regularizer_state=own_state,
-            recent_archs=_remember(state, step, recent_every),
-            step=step,
         )
         return state, WeightInfo(value, metrics, norm)
+
+    def finish(state):
+        """Ends a step, both halves of which see the same number of steps done."""
+        step = state.step + 1
+        recent_archs = _remember(state, step, recent_every)
+        return state._replace(recent_archs=recent_archs, step=step)
+
+    def weight_step(state, train_batch):
+        state, info = weight_half(state, train_batch)
+        return finish(state), info
 
     def step(state, train_batch, val_batch):
         if order == "arch_first":
             state, arch_info = arch_step(state, train_batch, val_batch)
-            state, weight_info = weight_step(state, train_batch)
+            state, weight_info = weight_half(state, train_batch)
         elif order == "weights_first":
-            state, weight_info = weight_step(state, train_batch)
+            state, weight_info = weight_half(state, train_batch)
             state, arch_info = arch_step(state, train_batch, val_batch)
         else:
             after, arch_info = arch_step(state, train_batch, val_batch)
             # The weights' gradient is taken at the arch from before this step.
-            state, weight_info = weight_step(
+            state, weight_info = weight_half(
                 after._replace(arch=state.arch), train_batch
             )
             state = state._replace(arch=after.arch)
-        return state, SearchInfo(**weight_info._asdict(), **arch_info._asdict())
+        return finish(state), SearchInfo(**weight_info._asdict(), **arch_info._asdict())
 
     def weights_only(state, train_batch, val_batch):
         del val_batch
@@ -591,6 +610,7 @@ def differentiable(
             "inactive": inactive,
             "arch_from": arch_from,
             "arch_every": arch_every,
+            **({"recent_every": recent_every} if recent else {}),
             "supernet": supernet.config,
         },
         selector=selector,

@@ -1,7 +1,8 @@
 """Presets of methods that compute every candidate: DARTS and its continuous kin."""
 
 import dataclasses
-from typing import Unpack
+from collections.abc import Callable
+from typing import Any, Unpack
 
 import optax
 
@@ -120,7 +121,10 @@ def published_darts(space: Space, order: int) -> figures.Published:
 
 
 def darts_hypergradient(
-    plan: figures.Plan, order: int, second_order: str
+    plan: figures.Plan,
+    order: int,
+    second_order: str,
+    schedule: Callable[[Any], Any] | None = None,
 ) -> tuple[bilevel.Hypergradient, str]:
     """DARTS' hypergradient and its name.
 
@@ -128,6 +132,7 @@ def darts_hypergradient(
       plan: of the search.
       order: 1 or 2.
       second_order: "exact" or "finite_difference".
+      schedule: of the weights' learning rate; None: the plan's.
 
     Returns:
       Both.
@@ -138,7 +143,7 @@ def darts_hypergradient(
     if order == 1:
         return bilevel.first_order(), "first_order"
     inner_tx: optax.GradientTransformation = optimizers.coupled_sgd(
-        plan.schedule(),
+        schedule or plan.schedule(),
         weight_decay=plan.published.weight_decay,
         nesterov=plan.published.nesterov,
         clip=None,

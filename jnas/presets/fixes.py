@@ -9,7 +9,17 @@ from jnas.errors import unknown_name
 from jnas.presets import base, continuous, figures
 from jnas.spaces import Space
 
-__all__ = ["Parts", "compose"]
+__all__ = ["BENCHMARK_OF_DARTS", "Parts", "compose"]
+
+# How the code of DARTS-PT and beta-DARTS, which comes from DARTS' own, searches
+# NAS-Bench-201; as `changes` of its authors' figures.
+BENCHMARK_OF_DARTS = {
+    "epochs": 100,
+    "order": "arch_first",
+    "nesterov": False,
+    "weight_decay": 3e-4,
+    "anneal": "epoch",
+}
 
 
 class Parts(figures.Common, total=False):
@@ -71,15 +81,18 @@ def compose(
     published = dataclasses.replace(published, **(changes or {}))
     plan = figures.plan(method, published, given)
     name = "the caller's"
+    rate = None if schedule is None else schedule(plan)
     if hypergradient is None:
-        hypergradient, name = continuous.darts_hypergradient(plan, order, second_order)
+        hypergradient, name = continuous.darts_hypergradient(
+            plan, order, second_order, rate
+        )
     return base.compose(
         plan,
         space,
         relaxation=relaxation,
         hypergradient=hypergradient,
         regularizer=None if regularizer is None else regularizer(plan),
-        schedule=None if schedule is None else schedule(plan),
+        schedule=rate,
         config={
             "hypergradient": name,
             **(config(plan) if callable(config) else config),

@@ -1,5 +1,6 @@
 """What several regularizers check and share."""
 
+import math
 import numbers
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +16,12 @@ __all__ = [
     "by_epoch",
     "choosable",
     "count",
+    "due",
     "is_zero",
     "logits",
     "number",
     "rate",
     "span",
-    "spread",
     "statistics",
     "strength",
     "value_at",
@@ -139,23 +140,31 @@ def span(first: Any, last: Any) -> None:
         raise JnasError(f"last must be >= first, got first={first} and last={last}")
 
 
-def spread(number: int, total: int, first: int, last: int) -> int:
-    """When one of some events at equal distances is due.
+def due(epoch: int, total: int, first: int, last: int) -> int:
+    """How many of some events at equal distances are due.
+
+    Distances are rounded up to epochs; where there are fewer epochs than events,
+    several are due at once.
 
     Args:
-      number: of the event, from 0.
-      total: how many there are.
+      epoch: epochs done.
+      total: how many events there are.
       first: epochs done before the first one.
       last: epochs done before the last one.
 
     Returns:
-      Epochs done.
+      The number, at most ``total``.
 
     Example:
-      >>> [spread(n, 6, 100, 125) for n in range(6)]
-      [100, 105, 110, 115, 120, 125]
+      >>> [due(epoch, 6, 100, 124) for epoch in (99, 100, 104, 105, 119, 120, 124)]
+      [0, 1, 1, 2, 4, 5, 6]
+      >>> [due(epoch, 6, 1, 2) for epoch in (1, 2)]
+      [3, 6]
     """
-    return first + round(number * (last - first) / max(total - 1, 1))
+    length = last - first
+    whole = math.ceil if length >= total - 1 else round
+    times = (first + whole(n * length / max(total - 1, 1)) for n in range(total))
+    return sum(epoch >= time for time in times)
 
 
 def statistics(value: Any, when: str) -> None:

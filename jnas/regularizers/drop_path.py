@@ -49,7 +49,8 @@ def linear_rate(
 ) -> Callable[[jax.Array], jax.Array]:
     """A rate that rises from 0 in the first epoch towards ``final``.
 
-    In epoch e it is ``final * e / epochs``, as DARTS' and RobustDARTS' codes have it.
+    In epoch e it is ``final * e / epochs``, as in DARTS' code. RobustDARTS' reaches
+    ``final`` in the last epoch: pass one epoch less for that.
 
     Args:
       final: what it would be after the last epoch.

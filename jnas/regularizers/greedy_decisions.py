@@ -8,9 +8,10 @@ one with the largest score
 EI, edge importance: the probability of all candidates but none. SC, selection
 certainty: 1 - H / log(n) of the distribution without none. HI, selection stability: the
 mean histogram intersection of that distribution with those after the last epochs. norm
-scales to [0, 1] over the undecided edges (where all are equal: 1). Its operation is the
-most probable one that is not none. A node that has as many decided edges as the space
-keeps drops the others.
+scales to [0, 1] over all edges of the cell, those that are decided or dropped as they
+were then (the authors' code holds their alpha). Where all are equal it is 1, so that
+the other factors count; 0 in that code. Its operation is the most probable one that is
+not none. A node that has as many decided edges as the space keeps drops the others.
 """
 
 from typing import Any, NamedTuple
@@ -59,34 +60,34 @@ def decisions_needed(space: Space) -> int:
     return max(_needed(space, group) for group in space.groups)
 
 
-def scores(
-    now: np.ndarray, past: np.ndarray | None, real: np.ndarray, edges: list[int]
-) -> np.ndarray:
-    """The scores of some edges.
+def scores(now: np.ndarray, past: np.ndarray | None, real: np.ndarray) -> np.ndarray:
+    """The scores of a cell's edges.
 
     Args:
       now: ``[E, O]``, probabilities.
       past: ``[H, E, O]``, those after earlier epochs, for criterion 2; None: 1.
       real: bool ``[E, O]``, candidates that are there and not none.
-      edges: the undecided ones.
 
     Returns:
-      ``[len(edges)]``.
+      ``[E]``; 0 for an edge without such candidates.
 
     Example:
       >>> now = np.array([[0.5, 0.25, 0.25], [0.0, 0.9, 0.1], [0.0, 0.5, 0.5]])
-      >>> scores(now, None, np.array([[False, True, True]] * 3), [0, 1, 2]).tolist()
+      >>> scores(now, None, np.array([[False, True, True]] * 3)).tolist()
       [0.0, 1.0, 0.0]
     """
+    edges = np.flatnonzero(real.any(axis=1))
     mask = real[edges]
     importance = np.where(mask, now[edges], 0.0).sum(axis=1)
     p = _real(now, real)[edges]
     entropy = -(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1)
     certainty = 1 - entropy / np.log(np.maximum(mask.sum(axis=1), 2))
-    total = _norm(importance) * _norm(certainty)
+    found = _norm(importance) * _norm(certainty)
     if past is not None:
         common = [np.minimum(p, _real(old, real)[edges]).sum(axis=1) for old in past]
-        total = total * _norm(np.mean(common, axis=0))
+        found = found * _norm(np.mean(common, axis=0))
+    total = np.zeros(len(now))
+    total[edges] = found
     return total
 
 
@@ -145,23 +146,22 @@ def greedy_decisions(
     def epoch_end(state, *, epoch, mixture, supernet, **context):
         del context
         space = supernet.space
-        total = decisions_needed(space)
-        due = sum(
-            epoch >= checks.spread(number, total, first, last)
-            for number in range(total)
-        )
+        due = checks.due(epoch, decisions_needed(space), first, last)
         decisions, past = state.decisions, {}
         for group in space.groups:
             weights = np.asarray(mixture.weights[group.name], np.float64)
             now = weights.reshape(-1, *weights.shape[-2:]).mean(axis=0)
             before = np.asarray(state.past[group.name], np.float64)
+            # What is decided already counts as it was when it was.
+            held = np.ones(group.num_edges, bool)
+            held[decisions.undecided(group.name)] = False
+            now = np.where(held[:, None], before[0], now)
             for number in range(int(state.done), due):
                 if number < _needed(space, group):
                     old = before if criterion == 2 else None
                     decisions = _decide(decisions, now, old, space, group)
             past[group.name] = np.concatenate([now[None], before[:-1]])
-        arrays = jax.tree.map(jnp.asarray, (decisions, past))
-        decisions, past = arrays
+        decisions, past = jax.tree.map(jnp.asarray, (decisions, past))
         past = {name: values.astype(jnp.float32) for name, values in past.items()}
         done = jnp.asarray(max(due, int(state.done)), jnp.int32)
         return Greedy(decisions, done, past), base.Action()
@@ -196,7 +196,7 @@ def _decide(
     if past is not None:
         past = past[np.isfinite(past).all(axis=(1, 2))]
         past = past if len(past) else None
-    edge = edges[int(np.argmax(scores(now, past, real, edges)))]
+    edge = edges[int(np.argmax(scores(now, past, real)[edges]))]
     operation = int(np.argmax(np.where(real[edge], now[edge], -np.inf)))
     decisions = decisions.choose(name, edge, operation)
     incoming = group.incoming(group.edges[edge][1])
@@ -215,8 +215,8 @@ def _real(weights: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 
 def _norm(values: np.ndarray) -> np.ndarray:
-    """Scaled to [0, 1]; 1 where all are equal, up to rounding."""
+    """Scaled to [0, 1]; 1 where all are equal, up to float32's rounding."""
     low, high = values.min(), values.max()
-    if high - low <= 1e-9:
+    if high - low <= 1e-6:
         return np.ones_like(values)
     return (values - low) / (high - low)

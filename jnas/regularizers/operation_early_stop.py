@@ -8,8 +8,13 @@ For each operation of each edge of each cell, in every arch half-step: the cosin
 between the gradient of the validation loss and that of the previous weight half-step's
 training loss. As in the authors' code a cosine is taken over the output channels, and
 averaged over the rest of each parameter and over the parameters. The mean of ``every``
-such values below ``threshold`` freezes it; then counting begins anew.
+such values below ``threshold`` freezes it; then counting begins anew. An operation that
+had no gradient in one of the two (a sample left it out) has no value there.
+
+The authors' code begins anew at every epoch's end, too, and divides 21 values by 20.
 """
+
+import math
 
 from typing import Any, NamedTuple
 
@@ -30,14 +35,14 @@ class EarlyStops(NamedTuple):
     Attributes:
       previous: gradient of the last weight half-step, like the weights.
       sums: of the cosines.
-      count: int32, how many values are in the sums.
+      count: int32, how many values are in each sum.
       seen: whether there is a previous gradient.
       frozen: float32, 1 where an operation is frozen.
     """
 
     previous: Any
     sums: dict[str, jax.Array]
-    count: jax.Array
+    count: dict[str, jax.Array]
     seen: jax.Array
     frozen: dict[str, jax.Array]
 
@@ -77,42 +82,33 @@ def operation_early_stop(threshold: float = 0.4, every: int = 20) -> base.Regula
             g.name: (supernet.cells[g.name], g.num_edges, g.num_operations)
             for g in supernet.space.groups
         }
-        # Two of them: buffers that are given away must not be one and the same.
-        sums, frozen = (
-            {name: jnp.zeros(shape) for name, shape in shapes.items()} for _ in "ab"
+        # Each its own: buffers that are given away must not be one and the same.
+        sums, count, frozen = (
+            {name: jnp.zeros(shape, dtype) for name, shape in shapes.items()}
+            for dtype in (float, jnp.int32, float)
         )
         return EarlyStops(
             previous=jax.tree.map(jnp.zeros_like, weights),
             sums=sums,
-            count=jnp.zeros([], jnp.int32),
+            count=count,
             seen=jnp.zeros([], bool),
             frozen=frozen,
         )
 
     def observe(state, *, val_grads, supernet, **context):
         del context
-        found, has_weights = _similarity(state.previous, val_grads, supernet)
-        seen = state.seen
-        sums = {
-            name: total + jnp.where(seen, found[name], 0.0)
-            for name, total in state.sums.items()
-        }
-        count = state.count + seen
-        due = count >= every
-        frozen = {
-            name: jnp.maximum(
-                old,
-                (due & has_weights[name] & (sums[name] < threshold * count)).astype(
-                    old.dtype
-                ),
-            )
-            for name, old in state.frozen.items()
-        }
-        return state._replace(
-            sums={name: jnp.where(due, 0.0, total) for name, total in sums.items()},
-            count=jnp.where(due, 0, count),
-            frozen=frozen,
-        )
+        similarity = _similarity(state.previous, val_grads, supernet)
+        sums, counts, frozen = {}, {}, {}
+        for name, (found, moved) in similarity.items():
+            seen = state.seen & moved
+            total = state.sums[name] + jnp.where(seen, found, 0.0)
+            count = state.count[name] + seen
+            due = count >= every
+            overfits = (due & (total < threshold * count)).astype(total.dtype)
+            frozen[name] = jnp.maximum(state.frozen[name], overfits)
+            sums[name] = jnp.where(due, 0.0, total)
+            counts[name] = jnp.where(due, 0, count)
+        return state._replace(sums=sums, count=counts, frozen=frozen)
 
     def gradients(state, weight_grads, *, supernet, **context):
         del context
@@ -135,8 +131,9 @@ def operation_early_stop(threshold: float = 0.4, every: int = 20) -> base.Regula
 
 def _similarity(
     first: Any, second: Any, supernet: Any
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Mean cosine of each operation's gradients, and which operations have weights."""
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """By group ``[cells, E, O]``: mean cosine of each operation's gradients, and where
+    there is one: what learns and has both gradients."""
 
     def cosine(a, b):
         a, b = jnp.atleast_1d(a), jnp.atleast_1d(b)
@@ -144,30 +141,31 @@ def _similarity(
         size = jnp.sum(a * a, axis=-1) * jnp.sum(b * b, axis=-1)
         return product * jax.lax.rsqrt(jnp.where(size > 0, size, 1.0))
 
-    def share(leaf):
-        # So that the entries of one operation's parameter sum to 1.
-        return jnp.full(leaf.shape[:-1], 1.0 / _others(leaf), leaf.dtype)
+    def share(leaf, mask):
+        # Of one cosine in the mean over an operation's parameter, which is a row of
+        # the leaf where operations are stacked.
+        rows = leaf.shape[:-1] if jnp.ndim(mask) == 0 else leaf.shape[1:-1]
+        return jnp.full(jnp.atleast_1d(leaf).shape[:-1], 1 / math.prod(rows))
 
-    def keeping_rows(leaf):
-        return leaf if leaf.ndim else leaf[None]
-
-    cosines = jax.tree.map(cosine, first, second)
-    scaled = jax.tree.map(lambda c, leaf: c / _others(leaf), cosines, first)
-    ones = jax.tree.map(lambda leaf: share(jnp.atleast_1d(leaf)), first)
-    sums = supernet.op_sum(jax.tree.map(keeping_rows, scaled))
-    counts = supernet.op_sum(jax.tree.map(keeping_rows, ones))
-    found, has_weights = {}, {}
+    every = {
+        g.name: jnp.ones((supernet.cells[g.name], g.num_edges, g.num_operations))
+        for g in supernet.space.groups
+    }
+    shares = jax.tree.map(share, first, supernet.op_mask(every))
+    sums, parameters, *sizes = (
+        supernet.op_sum(tree)
+        for tree in (
+            jax.tree.map(lambda a, b, s: cosine(a, b) * s, first, second, shares),
+            shares,
+            jax.tree.map(jnp.square, first),
+            jax.tree.map(jnp.square, second),
+        )
+    )
+    found = {}
     for group in supernet.space.groups:
         name = group.name
         learns = jnp.array([kinds.kind(o) is None for o in group.operations])
-        has_weights[name] = (counts[name] > 0) & learns[None, None]
-        found[name] = sums[name] / jnp.where(counts[name] > 0, counts[name], 1.0)
-    return found, has_weights
-
-
-def _others(leaf: jax.Array) -> int:
-    """Entries of one row's parameter but for the output channels."""
-    size = 1
-    for length in leaf.shape[1:-1]:
-        size *= length
-    return size
+        moved = (sizes[0][name] > 0) & (sizes[1][name] > 0) & learns[None, None]
+        count = parameters[name]
+        found[name] = (sums[name] / jnp.where(count > 0, count, 1.0), moved)
+    return found

@@ -1,7 +1,7 @@
 """Projection while a search goes on: DARTS-PT (Wang et al., ICLR 2021), section 4.
 
 After epoch ``first``, and from there at equal distances up to epoch ``last``, one edge
-of every group is decided by `select.perturbation`; when all edges of a group are, its
+of every group is decided as in `select.removing`; when all edges of a group are, its
 nodes are thinned one after another. In between the supernet (and arch, if it still
 learns) is tuned with what has been decided.
 """
@@ -65,10 +65,11 @@ def projection(
 
     Args:
       first: epochs done before the first projection.
-      last: epochs done before the last one, >= first; 5 epochs per projection more in
-        the authors' scripts. Where there are fewer epochs than projections, several
-        follow each other.
+      last: epochs done before the last one, >= first; the authors' scripts have 5
+        epochs from one projection to the next. Where there are fewer epochs than
+        projections, several follow each other.
       metric: of the evaluation; None: "accuracy" if there is one, else "loss".
+        An unknown one is told after the first epoch.
       sequential: as in `select.perturbation`.
 
     Returns:
@@ -114,18 +115,17 @@ def projection(
     def epoch_end(state, *, epoch, mixture, evaluate, supernet, key, **context):
         del context
         space = supernet.space
-        total = projections(space)
-        due = sum(
-            epoch >= checks.spread(number, total, first, last)
-            for number in range(total)
-        )
+        if metric is not None and epoch == 1 and evaluate is not None:
+            removing.score(evaluate(mixture), metric)  # a wrong name is told now
+        due = checks.due(epoch, projections(space), first, last)
         done = int(state.done)
         if done >= due:
             return state, base.Action()
         if evaluate is None:
             raise JnasError(
-                "projection measures on validation data: pass evaluate=..., a function "
-                "of a mixture that returns {'loss': ..., 'accuracy': ...}"
+                "projection measures on validation data, so epoch_end needs "
+                "evaluate=..., a function of a mixture that returns {'loss': ..., "
+                "'accuracy': ...}; jnas.run.search passes it"
             )
         rng = picking.generator(key, "projection()")
         # What a sample leaves out must not be left out of what is measured.
@@ -140,8 +140,7 @@ def projection(
                 decisions = _one(
                     number, decisions, mixture, space, group, evaluate, rng, told
                 )
-        arrays = jax.tree.map(jnp.asarray, (decisions, told))
-        decisions, told = arrays
+        decisions, told = jax.tree.map(jnp.asarray, (decisions, told))
         return (
             Projected(decisions, jnp.asarray(due, jnp.int32), **told),
             base.Action(),

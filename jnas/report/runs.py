@@ -165,9 +165,12 @@ def _strengths(search: Path | None, problems: list[str]) -> dict[str, Any] | Non
             )
             if not len(weights) == len(drops) == len(chosen):
                 raise ValueError
-            for row in (*weights, *drops):
-                if any(x is not None and records.number(x) is None for x in row):
+            for row, other in zip(weights, drops, strict=True):
+                if len(row) != len(other):
                     raise ValueError
+                for x in (*row, *other):
+                    if x is not None and records.number(x) is None:
+                        raise ValueError
     except (AttributeError, KeyError, TypeError, ValueError):
         problems.append(f"{path}: its strengths can't be drawn: remove the file")
         return None

@@ -17,8 +17,9 @@ from jnas import data as datasets
 from jnas import optimizers, select
 from jnas import report as reports
 from jnas import search as searches
-from jnas.diagnostics import derived_skip_share, shares
+from jnas.diagnostics import derived_skip_share, shares, summary
 from jnas.errors import JnasError
+from jnas.mixture import Mixture
 from jnas.regularizers import base as regularizers
 from jnas.run import material, metrics
 from jnas.run.diagnosing import Diagnosis
@@ -62,6 +63,17 @@ def _check_plan(config: dict[str, Any], **given: int) -> None:
                 f"{name} is {value} here but the search was composed for {planned}: "
                 f"pass {name}={value} to the preset"
             )
+
+
+def _check_ring(search: searches.Search, steps_per_epoch: int) -> None:
+    """A regularizer that returns to earlier archs counts them in epochs."""
+    every = (search.config or {}).get("recent_every")
+    if search.regularizer.keeps_archs and every not in (None, steps_per_epoch):
+        raise JnasError(
+            f"the regularizer needs the architectures of earlier epochs, but one is "
+            f"kept every {every} steps: pass recent_every={steps_per_epoch} (steps of "
+            "an epoch) to differentiable"
+        )
 
 
 def search(
@@ -148,19 +160,23 @@ pass epochs=2 to the preset
     if (search.arch_from, search.arch_every) != (0, 1):
         step = Phases(whole, weights_only, search.arch_from, search.arch_every)
     learns = search.arch_from < epochs * feed.steps_per_epoch
-    # What decides while it searches tells something without a learned arch, too.
-    learns |= search.regularizer.project is not regularizers.Regularizer().project
+    _check_ring(search, feed.steps_per_epoch)
     # What compares candidates on data would take too long after every epoch: there the
     # rows show the strongest ones.
     cheap = select.argmax() if search.selector.needs_evaluation else search.selector
+    decides = search.regularizer.project is not regularizers.Regularizer().project
+
+    def decided(mixed: Mixture) -> bool:
+        return decides and float(summary(search.supernet.space, mixed)[0]) < 1e-6
 
     def epoch_metrics(state: searches.SearchState) -> dict[str, Any]:
         # Not before: the loop has to claim the folder first.
         if workdir is not None:
             write_space(Path(workdir) / "space.json", search.supernet.space)
-        if not learns:  # the strongest of what was never learned would mislead
-            return {}
         mixed = search.mixture(state)
+        # The strongest of what was never learned would mislead, until it is decided.
+        if not learns and not decided(mixed):
+            return {}
         key = jax.random.fold_in(state.key, state.step)
         genotype = cheap.select(state.arch, mixed, space=search.supernet.space, key=key)
         return {
@@ -224,6 +240,11 @@ pass epochs=2 to the preset
         evaluate=diagnosis.evaluator(result.state),
         key=jax.random.fold_in(result.state.key, result.state.step),
     )
+    if decides and not decided(search.mixture(result.state)):
+        _log.warning(
+            "the search ended before every edge was decided: the rest is chosen by "
+            "the weights of the mixture"
+        )
     if workdir is not None:
         told = search.regularizer.record(
             result.state.regularizer_state, supernet=search.supernet

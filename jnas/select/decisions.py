@@ -85,7 +85,9 @@ def apply(decisions: Decisions, mixture: Mixture) -> Mixture:
       [[0.0, 0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0]]
     """
     weights = {}
-    done: dict[str, dict[str, Any]] = {"edges": {}, "offsets": {}, "active": {}}
+    done: dict[str, dict[str, Any]] = {
+        field: {} for field in ("edges", "auxiliary", "offsets", "active")
+    }
     for name, values in mixture.weights.items():
         chosen, kept = jnp.asarray(decisions.chosen[name]), decisions.kept[name]
         decided = chosen >= 0
@@ -93,8 +95,10 @@ def apply(decisions: Decisions, mixture: Mixture) -> Mixture:
         one_hot = jax.nn.one_hot(chosen, values.shape[-1], dtype=values.dtype)
         values = jnp.where(decided[:, None], one_hot, values)
         weights[name] = jnp.where(jnp.asarray(kept)[:, None], values, 0.0)
-        if mixture.edges is not None:
-            done["edges"][name] = jnp.where(kept, mixture.edges[name], 0.0)
+        for field in ("edges", "auxiliary"):
+            own = getattr(mixture, field)
+            if own is not None:
+                done[field][name] = jnp.where(kept, own[name], 0.0)
         if mixture.offsets is not None:
             free = ~decided & jnp.asarray(kept)
             done["offsets"][name] = jnp.where(free, mixture.offsets[name], 0.0)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from jnas.errors import JnasError
 from jnas.mixture import Mixture
 from jnas.select import base, picking, removing
@@ -16,7 +18,7 @@ def perturbation(
 ) -> base.Selector:
     """Selects by perturbation from a finished search, without tuning in between.
 
-    Edges are decided in random order, then nodes.
+    Edges are decided in random order, one of each group in turn, then nodes.
 
     Args:
       metric: of ``evaluate``; the smallest "loss" wins, the largest of anything else.
@@ -68,23 +70,28 @@ def perturbation(
         rng = picking.generator(key, "perturbation()")
         decided = nothing(space)
         mixture = mixture._replace(active=None)
-        for group in space.groups:
-            for edge in rng.permutation(group.num_edges).tolist():
-                decided, _ = removing.decide_operation(
-                    decided, mixture, space, group.name, edge, evaluate, metric
-                )
-        for group in space.groups:
-            for node in rng.permutation(removing.nodes_to_thin(space, group)).tolist():
-                decided = removing.decide_node(
-                    decided,
-                    mixture,
-                    space,
-                    group.name,
-                    node,
-                    evaluate,
-                    metric,
-                    sequential=sequential,
-                )
+        edges, nodes = (
+            _rounds({g.name: rng.permutation(places(g)) for g in space.groups})
+            for places in (
+                lambda group: group.num_edges,
+                lambda group: removing.nodes_to_thin(space, group),
+            )
+        )
+        for name, edge in edges:
+            decided, _ = removing.decide_operation(
+                decided, mixture, space, name, edge, evaluate, metric
+            )
+        for name, node in nodes:
+            decided = removing.decide_node(
+                decided,
+                mixture,
+                space,
+                name,
+                node,
+                evaluate,
+                metric,
+                sequential=sequential,
+            )
         final = apply(decided, mixture)
         return picking.genotype(
             space,
@@ -95,3 +102,14 @@ def perturbation(
         )
 
     return base.Selector(select, needs_evaluation=True)
+
+
+def _rounds(places: dict[str, np.ndarray]) -> list[tuple[str, int]]:
+    """The first place of every group, then the second ones, ..."""
+    most = max(len(own) for own in places.values())
+    return [
+        (name, int(own[i]))
+        for i in range(most)
+        for name, own in places.items()
+        if i < len(own)
+    ]

@@ -218,7 +218,7 @@ def generator(key: Any, what: str) -> np.random.Generator:
     """
     if key is None:
         raise JnasError(
-            f"{what} draws at random: call derive(state, key=jax.random.key(0))"
+            f"{what} draws at random and needs a key: pass key=jax.random.key(0)"
         )
     import jax
 

@@ -282,7 +282,7 @@ def test_early_stop_counts_as_a_plain_loop():
         state, previous = step(state, train, val), train
         np.testing.assert_array_equal(state.frozen["cell"], frozen)
     assert 0 < frozen.sum() < (3 * 3 * has_weights).sum()
-    assert int(state.count) == 0
+    assert not np.asarray(state.count["cell"]).any()
     told = part.record(state, supernet=net)["frozen"]["cell"]
     assert told["nor_conv_3x3"] == pytest.approx(frozen[..., 3].mean())
     assert told["skip_connect"] == 0
@@ -337,6 +337,84 @@ def test_frozen_weights_stay_bit_by_bit():
         if np.shape(a) == (3, 6, 6)
     ]
     assert moved and all(moved)
+
+
+def test_rows_that_are_not_frozen_go_on_in_the_same_leaf():
+    """Parameters of like operations are stacked: some rows are held, some move."""
+    net = jnas.supernet.build(SMALL, channels=3, cells_per_stage=1, num_classes=2)
+    search = jnas.search.differentiable(
+        net,
+        weight_tx=jnas.optimizers.coupled_sgd(0.1, weight_decay=0.1),
+        arch_tx=jnas.optimizers.coupled_adam(0.01),
+        regularizer=regularizers.operation_early_stop(),
+    )
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": jnp.asarray(rng.normal(size=(4, 8, 8, 1)), jnp.float32),
+        "label": jnp.asarray([0, 1, 0, 1]),
+    }
+    state = search.init(jax.random.key(0), batch["image"])
+    step = jax.jit(search.weight_step)
+    state, _ = step(state, batch)  # so that there is a momentum
+    stops = state.regularizer_state
+    frozen = {"cell": stops.frozen["cell"].at[1, 0, 3].set(1.0)}  # cell 1, edge 0
+    state = state._replace(regularizer_state=stops._replace(frozen=frozen))
+    name = ("cell_1", "nor_conv_3x3", "kernel")
+    kernel = lambda tree: np.asarray(tree[name[0]][name[1]][name[2]])  # noqa: E731
+    momentum = lambda s: [  # noqa: E731
+        np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(s.weight_opt_state)
+        if all(f"'{part}'" in jax.tree_util.keystr(path) for part in name)
+    ]
+    after, _ = step(state, batch)
+    moved = (kernel(after.weights) != kernel(state.weights)).any(axis=(1, 2, 3, 4))
+    assert moved.tolist() == [False, True, True]
+    pairs = list(zip(momentum(state), momentum(after), strict=True))
+    assert pairs
+    for before, now in pairs:
+        assert (before != now).any(axis=(1, 2, 3, 4)).tolist() == [False, True, True]
+
+
+def test_what_is_frozen_does_not_count_in_the_clipped_norm():
+    def huge(state, weight_grads, *, supernet, **context):
+        grads = {**weight_grads, "dense": weight_grads["dense"] + state * 1e6}
+        mask = supernet.op_mask({"cell": jnp.ones((2, 3, 3)).at[0, :, 2].set(0.0)})
+        return state, grads, mask
+
+    batch = tiny.batch(0)
+    ends = []
+    for size in (0.0, 1.0):
+        search = tiny.tiny_search(
+            regularizer=regularizers.Regularizer(
+                init=lambda supernet, arch, size=size: jnp.float32(size),
+                gradients=huge,
+            ),
+            weight_tx=jnas.optimizers.coupled_sgd(0.1, clip=0.01),
+        )
+        state = search.init(jax.random.key(0), batch["image"])
+        first = np.asarray(state.weights["dense"])
+        state, _ = jax.jit(search.weight_step)(state, batch)
+        np.testing.assert_array_equal(state.weights["dense"], first)
+        ends.append(np.asarray(state.weights["dense1"]))
+    np.testing.assert_array_equal(*ends)
+
+
+def test_what_a_sample_leaves_out_is_not_counted():
+    """Its gradient is 0, whose cosine says nothing."""
+    part = regularizers.operation_early_stop(threshold=0.9, every=1)
+    search = tiny.tiny_search(
+        regularizer=part, relaxation=jnas.relax.gumbel_hard(1.0), inactive="freeze"
+    )
+    batch = tiny.batch(0)
+    state = search.init(jax.random.key(0), batch["image"])
+    step = jax.jit(search.step)
+    for _ in range(3):  # the same batch in both halves: gradients nearly agree
+        state, _ = step(state, batch, batch)
+    stops = state.regularizer_state
+    counted = np.asarray(stops.frozen["cell"]) + np.asarray(stops.count["cell"])
+    assert not counted[:, :, :2].any()
+    frozen = float(np.asarray(stops.frozen["cell"])[..., 2].mean())
+    assert frozen < 1
 
 
 def test_a_threshold_never_reached_leaves_every_bit():

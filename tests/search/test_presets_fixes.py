@@ -1,5 +1,8 @@
 """The later fixes as presets: a figure only each has, and what is left without it."""
 
+import functools
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +10,27 @@ import pytest
 
 import jnas
 from jnas import presets, regularizers
+from jnas.presets import fixes
 
 NASBENCH = jnas.spaces.nasbench201()
 DARTS = jnas.spaces.darts()
 SMALL = jnas.Space(
     "small",
     (jnas.spaces.Group("cell", NASBENCH.groups[0].operations, ((0, 1),), 1, (1,)),),
+)
+# Two groups of three edges, one node that has as many edges as it may keep, or more.
+PAIR = jnas.Space(
+    "pair",
+    tuple(
+        jnas.spaces.Group(
+            name,
+            NASBENCH.groups[0].operations[1:],
+            ((0, 2), (1, 2), (2, 3)),
+            2,
+            (3,),
+        )
+        for name in ("normal", "reduce")
+    ),
 )
 SIZES = {
     "channels": 4,
@@ -21,6 +39,9 @@ SIZES = {
     "epochs": 10,
     "steps_per_epoch": 2,
 }
+
+
+RATES = {"learning_rate": 0.05, "arch_learning_rate": 0.02}
 
 
 def batch(seed=0):
@@ -42,13 +63,21 @@ def after(search, steps=3):
 
 def rates(name, **options):
     """All presets at the same learning rates, so that only the fix differs."""
-    common = {"learning_rate": 0.05, "arch_learning_rate": 0.02}
-    return presets.get(name)(SMALL, **{**SIZES, **common, **options})
+    return presets.get(name)(SMALL, **{**SIZES, **RATES, **options})
 
 
 @pytest.fixture(scope="module")
 def plain():
-    return after(rates("darts"))
+    """Plain DARTS after some steps, with the figures that a preset has; each once."""
+
+    @functools.cache
+    def run(steps, of_darts):
+        changes = fixes.BENCHMARK_OF_DARTS if of_darts else {}
+        parts = {**SIZES, **RATES}
+        search = fixes.compose("darts", SMALL, parts, changes=changes, config={})
+        return after(search, steps)
+
+    return run
 
 
 ABLATED = {
@@ -63,11 +92,12 @@ ABLATED = {
 @pytest.mark.parametrize("name", ABLATED)
 def test_without_its_fix_a_preset_is_darts(plain, name):
     fixed, cut = ABLATED[name]
-    for a, b in zip(plain, after(rates(name, **cut)), strict=True):
+    of_darts = name == "beta_darts"
+    for a, b in zip(plain(3, of_darts), after(rates(name, **cut)), strict=True):
         np.testing.assert_array_equal(a, b)
     moved = [
         float(np.abs(a - b).max())
-        for a, b in zip(plain, after(rates(name, **fixed), 4), strict=True)
+        for a, b in zip(plain(4, of_darts), after(rates(name, **fixed), 4), strict=True)
     ]
     assert max(moved) > 1e-5
 
@@ -121,6 +151,7 @@ def test_beta_decay_rises_by_half_an_epoch():
     ]
     np.testing.assert_allclose(values, [0, 13.5 * np.log(5), 49.5 * np.log(5)], 1e-5)
     assert presets.beta_darts(DARTS, channels=4, cells=3).config["strength"] == 25.0
+    assert search.config["order"] == "arch_first"
 
 
 def test_lambda_darts_has_its_own_rate_and_reaches_its_strength(monkeypatch):
@@ -181,9 +212,66 @@ def test_darts_pt_tunes_at_a_tenth_of_the_rate(monkeypatch):
     assert fixed.arch_from == 131 * 391 and search.arch_from == 0
 
 
+def when_due(part, space, epochs):
+    """After how many epochs a projection is made."""
+    evaluate = lambda mixture: {"accuracy": 0.0}  # noqa: E731
+    net = types.SimpleNamespace(space=space)
+    state, times = part.init(net, None), []
+    for epoch in range(1, epochs + 1):
+        before = int(state.done)
+        mixture = part.project(state, jnas.mixture.uniform(space))
+        state, _ = part.epoch_end(
+            state,
+            epoch=epoch,
+            mixture=mixture,
+            evaluate=evaluate,
+            supernet=net,
+            key=jax.random.key(epoch),
+        )
+        times += [epoch] * (int(state.done) - before)
+    return times
+
+
+def test_darts_pt_projects_at_the_published_epochs():
+    found = presets.darts_pt(NASBENCH, channels=4, cells_per_stage=1)
+    assert found.config["epochs"] == 125 and found.config["last_projection"] == 124
+    times = when_due(found.regularizer, NASBENCH, 125)
+    assert times == [100, 105, 110, 115, 120, 124]
+    found = presets.darts_pt(DARTS, channels=4, cells=3)
+    times = when_due(found.regularizer, found.supernet.space, 131)
+    assert times == [*range(50, 131, 5)]
+
+
+def test_the_virtual_step_of_darts_pt_has_the_rate_of_the_real_one(monkeypatch):
+    rates = []
+    make = jnas.optimizers.coupled_sgd
+
+    def spy(rate, **options):
+        rates.append(rate)
+        return make(rate, **options)
+
+    monkeypatch.setattr(jnas.optimizers, "coupled_sgd", spy)
+    presets.darts_pt(DARTS, channels=4, cells=3, order=2)
+    virtual, real = ([float(rate(391 * e)) for e in (0, 49, 50, 90)] for rate in rates)
+    assert virtual == real and virtual[2] == pytest.approx(0.0025)
+
+
 def test_sgas_decides_as_the_authors_do():
     config = presets.sgas(DARTS, channels=4, cells=3).config
     assert (config["first_decision"], config["last_decision"]) == (10, 45)
+    for criterion in (1, 2):
+        asked = []
+        make = regularizers.greedy_decisions
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                regularizers,
+                "greedy_decisions",
+                lambda *a, make=make, asked=asked, **o: (
+                    asked.append(o) or make(*a, **o)
+                ),
+            )
+            presets.sgas(DARTS, channels=4, cells=3, criterion=criterion)
+        assert asked == [{"criterion": criterion}]
     for epochs in (1, 2, 6, 20):
         made = presets.sgas(NASBENCH, **{**SIZES, "epochs": epochs}).config
         assert 1 <= made["first_decision"] <= made["last_decision"] <= epochs
@@ -195,28 +283,53 @@ def test_deciding_presets_end_decided_and_darts_does_not(name, tmp_path):
     label = np.repeat(np.arange(4), 16).astype(np.int32)
     image = rng.integers(0, 60, (64, 8, 8, 1)).astype(np.uint8)
     data = jnas.data.from_arrays(image, label, name="rows")
-    sizes = {**SIZES, "epochs": 6, "steps_per_epoch": 2}
-    search = presets.get(name)(SMALL, **sizes)
-    run = lambda folder, **more: jnas.run.search(  # noqa: E731
-        search, data, epochs=6, batch_size=16, progress=False, workdir=folder, **more
+    epochs = 16
+    sizes = {k: v for k, v in SIZES.items() if k != "cells_per_stage"}
+    sizes |= {"epochs": epochs, "cells": 3}
+    search = presets.get(name)(PAIR, **sizes)
+    run = lambda folder, search=search, **more: jnas.run.search(  # noqa: E731
+        search,
+        data,
+        epochs=epochs,
+        batch_size=16,
+        progress=False,
+        workdir=folder,
+        **more,
     )
     found = run(tmp_path / "straight")
-    decided = np.asarray(found.state.regularizer_state.decisions.chosen["cell"])
-    assert (decided >= 0).all()
-    edge = found.genotype["cell"].edges[0]
-    assert edge.operation == SMALL.groups[0].operations[int(decided[0])]
-    weights = np.asarray(search.mixture(found.state).weights["cell"])
-    np.testing.assert_array_equal(np.sort(weights), [[0, 0, 0, 0, 1]])
-    arch = np.asarray(search.probabilities(found.state.arch).weights["cell"])
-    assert arch.max() < 0.9  # what DARTS would end with
+    chosen = found.state.regularizer_state.decisions.chosen
+    for group in PAIR.groups:
+        decided = np.asarray(chosen[group.name])
+        assert (decided >= 0).all()
+        for edge, operation in zip(
+            found.genotype[group.name].edges, decided, strict=True
+        ):
+            assert edge.operation == group.operations[int(operation)]
+        weights = np.asarray(search.mixture(found.state).weights[group.name])
+        np.testing.assert_array_equal(np.sort(weights), [[0, 0, 0, 1]] * 3)
+    # Without decisions it is DARTS, which ends with a mixture.
+    plain = run(None, presets.darts(PAIR, **sizes))
+    for weights in plain.history[-1]["probabilities"].values():
+        assert np.max(weights) < 0.9
+    # At the epoch of the crash something is decided, and something is not.
+    entropies = [row["arch_entropy"] for row in found.history]
+    assert entropies[-1] < 1e-6
     told = tmp_path / "straight" / "regularizer.json"
     assert told.exists() == (name == "darts_pt")
     # Decisions are saved with the search: it goes on in the same bits.
-    stop = lambda info: "stop" if info.epoch == 6 else None  # noqa: E731
+    crash = {"darts_pt": 14, "sgas": 9}[name]  # with some edges decided
+
+    def breaking(info):
+        own = info.state.regularizer_state.decisions
+        left = [len(own.undecided(g.name)) for g in PAIR.groups]
+        if info.epoch == crash:
+            assert 0 < max(left) < 3, left
+            raise RuntimeError("the power is gone")
+
     with pytest.raises(RuntimeError):
-        run(tmp_path / "cut", on_epoch=_breaking)
-    again = run(tmp_path / "cut", on_epoch=stop)
-    assert again.resumed_from is not None
+        run(tmp_path / "cut", on_epoch=breaking)
+    again = run(tmp_path / "cut")
+    assert again.resumed_from is not None and again.genotype == found.genotype
     for a, b in zip(
         jax.tree.leaves((again.state.weights, again.state.regularizer_state)),
         jax.tree.leaves((found.state.weights, found.state.regularizer_state)),
@@ -225,9 +338,48 @@ def test_deciding_presets_end_decided_and_darts_does_not(name, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def _breaking(info):
-    if info.epoch == 4:
-        raise RuntimeError("the power is gone")
+def test_what_was_never_learned_is_told_when_it_is_decided(caplog, tmp_path):
+    """DARTS-PT with fixed alpha: no verdict on the strongest of a random start."""
+    search = presets.darts_pt(SMALL, **{**SIZES, "epochs": 6}, learn_arch=False)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 60, (64, 8, 8, 1)).astype(np.uint8)
+    label = np.repeat(np.arange(4), 16).astype(np.int32)
+    data = jnas.data.from_arrays(image, label, name="rows")
+    run = functools.partial(
+        jnas.run.search, search, data, epochs=6, batch_size=16, progress=False
+    )
+    found = run(diagnose_every=1)
+    assert ["genotype" in row for row in found.history] == [False] * 5 + [True]
+    assert "collaps" not in caplog.text
+    stop = lambda info: "stop" if info.epoch == 2 else None  # noqa: E731
+    run(on_epoch=stop)
+    assert "ended before every edge was decided" in caplog.text
+
+
+def test_darts_plus_gives_the_cell_of_the_epoch_before(caplog):
+    """The whole run, weights first: the arch that the rows of that epoch are of."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 60, (64, 8, 8, 1)).astype(np.uint8)
+    label = np.repeat(np.arange(4), 16).astype(np.int32)
+    data = jnas.data.from_arrays(image, label, name="rows")
+    archs = {}
+    search = presets.darts_plus(
+        SMALL, **{**SIZES, "epochs": 6}, limit=None, stable=1, arch_learning_rate=1e-6
+    )
+    assert search.config["order"] == "weights_first"
+    found = jnas.run.search(
+        search,
+        data,
+        epochs=6,
+        batch_size=16,
+        progress=False,
+        on_epoch=lambda info: archs.update(
+            {info.epoch: np.asarray(info.state.arch["cell"])}
+        ),
+    )
+    assert found.stopped and len(found.history) == 2
+    np.testing.assert_array_equal(found.state.arch["cell"], archs[1])
+    assert (archs[1] != archs[2]).any()
 
 
 def test_bad_input_is_one_line():
