@@ -81,11 +81,11 @@ class Config:
     methods: tuple[str, ...] = ()
     seeds: tuple[int, ...] = tuple(range(100, 108))
     quick: bool = False
-    images: int = 128
+    images: int = 512
     retrain_images: int = 8192
     side: int = 8
     augment: bool = False
-    epochs: int = 300
+    epochs: int = 100
     retrain_epochs: int = 20
     channels: int = 4
     cells_per_stage: int = 2
@@ -145,20 +145,28 @@ def compose(method: str, config: Config) -> Any:
 
 def images(config: Config, seed: int) -> tuple[Any, Any]:
     """The data of a retraining, and the part of it that the search sees."""
-    import numpy as np
-
     from jnas import data as datasets
 
     half, few = config.retrain_images // 2, config.images // 2
     whole = dataclasses.replace(config, images=2 * half)
     data: Any = methods.images(whole, seed)
     part = {
-        name: getattr(data, name).take(np.arange(few))
+        name: getattr(data, name).take(balanced(getattr(data, name).label)[:few])
         for name in ("train", "validation")
     }
     if not config.augment:
         part["augment"] = datasets.Augment(crop=0, flip=False)
     return data, dataclasses.replace(data, **part)
+
+
+def balanced(label: Any) -> Any:
+    """An order in which the first images are of all classes in turn."""
+    import numpy as np
+
+    turn = np.zeros(len(label), int)
+    for one in np.unique(label):
+        turn[label == one] = np.arange((label == one).sum())
+    return np.argsort(turn, kind="stable")
 
 
 def find(method: str, config: Config, data: Any, seed: int, folder: Path) -> dict:

@@ -15,7 +15,6 @@ The authors' code begins anew at every epoch's end, too, and divides 21 values b
 """
 
 import math
-
 from typing import Any, NamedTuple
 
 import jax
@@ -132,8 +131,10 @@ def operation_early_stop(threshold: float = 0.4, every: int = 20) -> base.Regula
 def _similarity(
     first: Any, second: Any, supernet: Any
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """By group ``[cells, E, O]``: mean cosine of each operation's gradients, and where
-    there is one: what learns and has both gradients."""
+    """Mean cosine of each operation's gradients, by group ``[cells, E, O]``.
+
+    With it goes where there is one: what learns and has both gradients.
+    """
 
     def cosine(a, b):
         a, b = jnp.atleast_1d(a), jnp.atleast_1d(b)

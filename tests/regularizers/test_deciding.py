@@ -11,7 +11,7 @@ import pytest
 import tiny
 
 import jnas
-from jnas import regularizers
+from jnas import diagnostics, regularizers
 from jnas.regularizers.greedy_decisions import scores
 from jnas.select import decisions
 
@@ -245,6 +245,30 @@ def test_what_is_decided_stays_so_under_smoothing():
     for weights in seen.values():
         np.testing.assert_array_equal(weights[:2], [[0, 0, 1], [0, 0, 0]])
     assert np.abs(seen["arch"][2] - seen["weights"][2]).max() > 1e-3
+
+
+def test_dropped_edges_do_not_count_in_shares_and_entropy():
+    space = jnas.spaces.darts()
+    decided = decisions.nothing(space)
+    skip = space.groups[0].operations.index("skip_connect")
+    for name in space.names:
+        for edge in range(14):
+            decided = (
+                decided.choose(name, edge, skip)
+                if edge < 8
+                else decided.drop(name, [edge])
+            )
+    mixed = decisions.apply(decided, jnas.mixture.uniform(space))
+    assert diagnostics.shares(space, mixed)["normal"]["skip"] == 1.0
+    entropy, skips = diagnostics.summary(space, mixed)
+    assert float(entropy) == 0 and float(skips) == 1
+    half = decisions.nothing(space)
+    for name in space.names:
+        half = half.drop(name, [*range(7)])
+    entropy, _ = diagnostics.summary(
+        space, decisions.apply(half, jnas.mixture.uniform(space))
+    )
+    assert float(entropy) == pytest.approx(1.0, rel=1e-5)
 
 
 def test_nothing_decided_leaves_every_bit():

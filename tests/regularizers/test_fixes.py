@@ -5,6 +5,7 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tiny
 
@@ -225,6 +226,34 @@ def test_alignment_gradient_is_that_of_brute_force(aligned):
         )
         slope = jnas.numerics.dot(gradient, way)
         assert float(slope) == pytest.approx(-0.5 * (ahead - behind) / 2e-6, rel=1e-4)
+
+
+def test_a_weight_step_follows_the_gradient_of_brute_force():
+    """The whole path of a search: SGD with rate 1, with and without the plug-in."""
+    with jax.enable_x64(True):
+        batch = tiny.batch(0, dtype=jnp.float64)
+        ends = []
+        for part in (None, regularizers.layer_alignment(0.25)):
+            search = jnas.search.differentiable(
+                tiny.tiny_supernet(jnp.float64),
+                weight_tx=optax.sgd(1.0),
+                arch_tx=optax.sgd(1.0),
+                regularizer=part,
+            )
+            state = search.init(jax.random.key(0), batch["image"])
+            ends.append(jax.jit(search.weight_step)(state, batch)[0].weights)
+
+        def agreement(weights):
+            def loss(cells):
+                moved = state._replace(weights=weights)
+                return search.evaluate(moved, jnas.Mixture({"cell": cells}), batch)[0]
+
+            p = search.mixture(state).weights["cell"]
+            return alignment(jax.grad(loss)(jnp.broadcast_to(p, (2, 3, 3))))
+
+        moved = jax.tree.map(jnp.subtract, ends[1], ends[0])
+        brute = jax.tree.map(lambda g: 0.25 * g, jax.grad(agreement)(state.weights))
+        assert relative(moved, brute) < 1e-8
 
 
 def test_published_difference_is_the_derivative_where_no_kink_is_crossed(aligned):

@@ -65,7 +65,8 @@ def test_a_report_shows_it(tmp_path):
 @pytest.mark.parametrize(
     "bad",
     [[], {"cell": 1}, {"cell": {**RECORD, "chosen": [1]}},
-     {"cell": {**RECORD, "magnitude": [["x"] * 5] * 3}}],
+     {"cell": {**RECORD, "magnitude": [["x"] * 5] * 3}},
+     {"cell": {**RECORD, "magnitude": [[0.1] * 4, *RECORD["magnitude"][1:]]}}],
 )  # fmt: skip
 def test_a_damaged_record_is_told_and_the_rest_is_shown(tmp_path, bad):
     run = read(folder(tmp_path / "run", {"strengths": bad}))

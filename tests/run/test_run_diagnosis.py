@@ -121,6 +121,14 @@ def test_more_archs_than_are_kept_is_one_line(data):
         run(make(data, part), data)
 
 
+def test_archs_kept_at_another_interval_are_one_line(data):
+    """One step ago would be taken for one epoch ago."""
+    search = tiny.tiny_search(regularizer=jnas.regularizers.skip_stop(2))
+    steps = -(-len(data.train) // 8)
+    with pytest.raises(jnas.JnasError, match=f"recent_every={steps}"):
+        run(search, data)
+
+
 def back(epochs=2, decay=0.125):
     action = Action(rollback_epochs=epochs, hyperparams={"weight_decay": decay})
     return scripted({4: action}, keeps_states=2)

@@ -169,10 +169,12 @@ def test_fair_darts_gates_are_independent_and_its_cells_sparse():
 
 
 def test_fair_darts_pushes_gates_in_the_arch_step_only():
-    states = {}
+    states, weights = {}, []
     for strength in (10.0, 0.0):
         search = small("fair_darts", zero_one=strength)
         state = start(search)
+        after, _ = jax.jit(search.weight_step)(state, batch())
+        weights.append(jax.tree.leaves(after.weights))
         arch = {"cell": jnp.array([[1.0, -1.0, 0.5, 0.0, 2.0]])}
         state = state._replace(arch=arch)
         _, info = jax.jit(search.arch_step)(state, batch(), batch(1))
@@ -182,6 +184,13 @@ def test_fair_darts_pushes_gates_in_the_arch_step_only():
     expected = float(jnp.linalg.norm(10 * 2 * (s - 0.5) * s * (1 - s) / 5))
     assert abs(states[10.0] - expected) < states[0.0] * 1.001
     assert abs(states[10.0] - states[0.0]) > 0.05
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    published = presets.fair_darts(DARTS).config
+    assert published["learning_rate"] == 0.005 and published["epochs"] == 50
+    assert published["arch_learning_rate"] == 3e-3
+    assert published["published_batch_size"] == 128
+    assert published["steps_per_epoch"] == 196
 
 
 def test_drnas_draws_from_a_distribution():

@@ -121,8 +121,9 @@ def test_both_half_steps_update_the_running_statistics():
     assert np.array_equal(after_weights.arch["cell"], state.arch["cell"])
 
 
-def test_recent_archs_are_the_ones_at_the_marked_steps():
-    search = tiny.tiny_search(recent=2, recent_every=2)
+@pytest.mark.parametrize("order", ["arch_first", "weights_first", "joint"])
+def test_recent_archs_are_the_ones_at_the_marked_steps(order):
+    search = tiny.tiny_search(recent=2, recent_every=2, order=order)
     state = search.init(jax.random.key(0), tiny.batch(0)["image"])
     step = jax.jit(search.step)
     seen = []
@@ -132,6 +133,25 @@ def test_recent_archs_are_the_ones_at_the_marked_steps():
     ring = state.recent_archs["cell"]
     np.testing.assert_array_equal(ring[0], seen[3])
     np.testing.assert_array_equal(ring[1], seen[1])
+
+
+@pytest.mark.parametrize("order", ["arch_first", "weights_first", "joint"])
+def test_both_halves_of_a_step_see_the_same_number_of_steps_done(order):
+    seen = []
+
+    def transform(state, mixture, *, step, phase, **context):
+        jax.debug.callback(lambda step: seen.append((int(step), phase)), step)
+        return mixture
+
+    part = jnas.regularizers.Regularizer(transform=transform)
+    search = tiny.tiny_search(order=order, regularizer=part)
+    state = search.init(jax.random.key(0), tiny.batch(0)["image"])
+    step = jax.jit(search.step)
+    for i in range(3):
+        state, _ = step(state, tiny.batch(i), tiny.batch(9 + i))
+    jax.effects_barrier()
+    assert {*seen} == {(i, phase) for i in range(3) for phase in ("arch", "weights")}
+    assert int(state.step) == 3
 
 
 def test_regularizer_hooks_reach_the_step():
