@@ -5,21 +5,24 @@ where it was stopped; then a table and a picture::
 
     python benchmarks/collapse.py --out collapse            # all of it, two processes
     python benchmarks/collapse.py --out quick --quick       # a few minutes
-    python benchmarks/collapse.py --out gpu --jobs 1 --minutes 9 --channels 16 \
+    python benchmarks/collapse.py --out gpu --jobs 1 --minutes 8 --channels 16 \
 --side 32 --images 4000 --retrain-images 40000 --retrain-epochs 60  # a slice on a GPU
+
+A slice ends when what is being dispatched then is done, and writes the table of the
+rows so far; the same command goes on from the last checkpoint.
 
 The setting (the defaults of `Config`) is one in which plain DARTS collapses in most
 seeds: a search on few images, which the supernet learns by heart, many epochs and fast
-learning rates. It was chosen by looking at the seeds 0 to 7 of plain DARTS, random
-cells, random search and all skips only (``collapse-setting-*.jsonl``), and frozen before
+learning rates. It was chosen by looking only at the seeds 0 to 7 of plain DARTS, random
+cells, random search and all skips (``collapse-setting-*.jsonl``), and frozen before
 anything was run on the seeds 100 to 107, which are what is reported.
 
 Protocol, the same for all: the NAS-Bench-201 space, images of Fashion-MNIST averaged to
-``side``, drawn anew for each seed, in two halves for a search, with equally many of each
-class (one more or less). All presets have the
-learning rates and the first-order gradients of the setting, and their own figures
-otherwise. The found cell is trained once from scratch on more images, with the seed of
-its search, and tested on all 10,000 test images.
+``side``, drawn anew for each seed, in two halves for a search, with equally many of
+each class (one more or less). All presets have the learning rates and the first-order
+gradients of the setting, and their own figures otherwise. The found cell is trained
+once from scratch on more images, with the seed of its search, and tested on all 10,000
+test images.
 
 ``random_search`` draws ``candidates`` cells, trains each for as many steps as make the
 same number of gradients in all as a search computes, and takes the best on the
@@ -300,7 +303,7 @@ def work(config: Config, number: int) -> None:
     cache = Path(tempfile.gettempdir()) / "jnas-benchmark-cache"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, _stop)
     if config.minutes is not None:
         end = threading.Timer(
             60 * config.minutes, lambda: os.kill(os.getpid(), signal.SIGTERM)
@@ -316,7 +319,7 @@ def work(config: Config, number: int) -> None:
         folder = config.out / "runs" / f"{method}-{seed}"
         try:
             row = measure(method, config, seed, folder)
-        except Interrupted:
+        except (Interrupted, _Stopped):
             return
         collapse_table.append(path, row)
         shutil.rmtree(folder, ignore_errors=True)
@@ -326,6 +329,14 @@ def work(config: Config, number: int) -> None:
             f"{row['wall_seconds']:.0f} s",
             flush=True,
         )
+
+
+class _Stopped(Exception):
+    """The time is up outside of a search or training, which save themselves."""
+
+
+def _stop(*_: Any) -> None:
+    raise _Stopped
 
 
 def claim(path: Path, number: int) -> bool:
@@ -361,12 +372,19 @@ def main(config: Config) -> None:
         if config.jobs == 1:
             work(config, 0)
         else:
+            signal.signal(signal.SIGTERM, _stop)
             again = [sys.executable, __file__, *sys.argv[1:]]
             workers = [
                 subprocess.Popen([*again, "--worker", str(number)])
                 for number in range(config.jobs)
             ]
-            if any([worker.wait() for worker in workers]):
+            try:
+                failed = any([worker.wait() for worker in workers])
+            except (KeyboardInterrupt, _Stopped):
+                for worker in workers:
+                    worker.terminate()
+                failed = any([worker.wait() for worker in workers])
+            if failed:
                 sys.exit("a process failed; the same command goes on")
     shutil.rmtree(config.out / "claimed", ignore_errors=True)
     wanted = plan(config)

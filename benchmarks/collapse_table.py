@@ -6,10 +6,13 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 REFERENCE = "random_search"
 BASELINES = ("random_search", "random", "all_skip")
 # Of the cell's edges, with nothing to learn: as `jnas.report.collapse` judges.
 COLLAPSED = 2 / 3
+PUBLISHED = "nasbench201_cifar10"
 
 
 def append(path: Path, row: dict[str, Any]) -> None:
@@ -49,6 +52,10 @@ def write(folder: Path, wanted: list[tuple[str, int]], seconds: float) -> None:
         print("no rows yet: the same command goes on")
         return
     rows.sort(key=lambda r: places[r["method"], r["seed"]])
+    known = published()
+    for row in rows:
+        if row["genotype"] in known:
+            row[PUBLISHED] = known[row["genotype"]]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "collapse.jsonl").write_text(text)
     for path in folder.glob("rows*.jsonl"):
@@ -59,6 +66,32 @@ def write(folder: Path, wanted: list[tuple[str, int]], seconds: float) -> None:
     (folder / "collapse.md").write_text(f"{about}\n\n{shown}\n")
     print(f"{about}\n\n{shown}")
     picture(rows, folder / "collapse.png")
+
+
+def published() -> dict[str, float]:
+    """CIFAR-10 test accuracy of every cell in NAS-Bench-201's table, in %.
+
+    After 200 epochs in the table's own large network, mean of its seeds; empty where
+    ``nasbench201.npz`` is not among the data files.
+    """
+    from jnas.data import folders
+
+    for folder in folders.candidates("nasbench201"):
+        path = folder / "nasbench201.npz"
+        if not path.exists():
+            continue
+        with np.load(path, allow_pickle=False) as table:
+            names, edges = table["op_names"], table["edges"].tolist()
+            operations, accuracies = table["ops"], table["cifar10_test_200"]
+        texts = {}
+        for columns, accuracy in zip(operations, accuracies.tolist(), strict=True):
+            nodes: dict[int, str] = {}
+            for column, (source, target) in zip(columns, edges, strict=True):
+                text = f"{names[column]}~{source}|"
+                nodes[target] = nodes.get(target, "|") + text
+            texts["+".join(nodes.values())] = round(accuracy, 3)
+        return texts
+    return {}
 
 
 def spread(values: list[float], digits: int = 2) -> str:
@@ -96,8 +129,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: one line a method."""
     lines = [
         "| method | seeds | test accuracy, % | to random search (SE) | skips in the "
-        "cell | collapsed | lambda_max | seconds |",
-        "|---|---|---|---|---|---|---|---|",
+        "cell | collapsed | lambda_max | seconds | the cell on CIFAR-10, % |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     groups = by_method(rows)
     reference = {r["seed"]: 100 * r["test_accuracy"] for r in groups.get(REFERENCE, [])}
@@ -114,6 +147,9 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{collapsed} of {len(own)}",
             f"{statistics.median(sharp):.2f}" if sharp else "",
             f"{statistics.fmean(row['search_seconds'] for row in own):.0f}",
+            spread([r[PUBLISHED] for r in own])
+            if all(PUBLISHED in r for r in own)
+            else "",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -139,39 +175,57 @@ def describe(rows: list[dict[str, Any]], missing: int, seconds: float) -> str:
         f"{first['optax']}, Python {first['python']}. {worked:.0f} minutes of work in "
         f"all; the last command took {seconds / 60:.0f} minutes. Accuracies are means "
         "± standard deviations, lambda_max medians, seconds those of a search without "
-        "compilation; collapsed: skips, pools, none on 2/3 of the cell's edges or more."
+        "compilation; collapsed: skips, pools, none on 2/3 of the cell's edges or "
+        "more; the cell on CIFAR-10: what NAS-Bench-201's table has for the found cell "
+        "after 200 epochs of training there (Dong & Yang, ICLR 2020)."
     )
 
 
 def picture(rows: list[dict[str, Any]], path: Path) -> None:
-    """A point a seed: accuracy, and skips in the cell, by method."""
+    """A point a seed: accuracies, and skips in the cell, by method."""
     from matplotlib.figure import Figure
 
     groups = by_method(rows)
-    figure = Figure(figsize=(9, 1.2 + 0.26 * len(groups)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+    quantities = [("test accuracy after retraining, %", _percent)]
+    if all(PUBLISHED in row for row in rows):
+        label = "the cell on CIFAR-10 (NAS-Bench-201's table), %"
+        quantities.append((label, lambda row: row[PUBLISHED]))
+    count = len(quantities)
+    figure = Figure(
+        figsize=(4 + 3.6 * count, 1.2 + 0.26 * len(groups)), layout="constrained"
+    )
+    panels = figure.subplots(
+        1, count + 1, sharey=True, width_ratios=(*[3] * count, 1.2)
+    )
     names = list(groups)
-    for place, own in enumerate(groups.values()):
-        base = names[place] in BASELINES
-        color = "#666666" if base else "#d55e00" if names[place] == "darts" else None
-        color = color or "#0072b2"
-        values = [100 * row["test_accuracy"] for row in own]
-        jitter = [place + 0.05 * (i - (len(own) - 1) / 2) for i in range(len(own))]
-        left.plot(values, jitter, "o", color=color, alpha=0.45, ms=4, mec="none")
-        mean = statistics.fmean(values)
-        left.plot([mean, mean], [place - 0.38, place + 0.38], color=color, lw=2)
+    colors = [
+        "#666666" if name in BASELINES else "#d55e00" if name == "darts" else "#0072b2"
+        for name in names
+    ]
+    for panel, (label, value) in zip(panels, quantities, strict=False):
+        for place, (color, own) in enumerate(zip(colors, groups.values(), strict=True)):
+            values = [value(row) for row in own]
+            jitter = [place + 0.05 * (i - (len(own) - 1) / 2) for i in range(len(own))]
+            panel.plot(values, jitter, "o", color=color, alpha=0.45, ms=4, mec="none")
+            mean = statistics.fmean(values)
+            panel.plot([mean, mean], [place - 0.38, place + 0.38], color=color, lw=2)
+        if REFERENCE in groups:
+            mean = statistics.fmean(value(row) for row in groups[REFERENCE])
+            panel.axvline(mean, color="#666666", lw=0.8, ls=(0, (4, 3)), zorder=0)
+        panel.set_xlabel(f"{label}\n(bar: mean; dashed: {REFERENCE})")
+    for place, (color, own) in enumerate(zip(colors, groups.values(), strict=True)):
         share = 100 * statistics.fmean(row["skip_share"] for row in own)
-        right.barh(place, share, color=color, height=0.6)
-    if REFERENCE in groups:
-        mean = statistics.fmean(100 * r["test_accuracy"] for r in groups[REFERENCE])
-        left.axvline(mean, color="#666666", lw=0.8, ls=(0, (4, 3)), zorder=0)
-    left.set_yticks(range(len(names)), names)
-    left.invert_yaxis()
-    left.set_xlabel("test accuracy after retraining, % (bar: mean)")
-    right.set_xlabel("skips in the cell, %")
-    right.set_xlim(0, 100)
-    for panel in (left, right):
+        panels[-1].barh(place, share, color=color, height=0.6)
+    panels[-1].set_xlabel("skips in the cell, %")
+    panels[-1].set_xlim(0, 100)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
+    for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="x", color="#e3e6ea", lw=0.6)
         panel.set_axisbelow(True)
     figure.savefig(path, dpi=150)
+
+
+def _percent(row: dict[str, Any]) -> float:
+    return 100 * row["test_accuracy"]

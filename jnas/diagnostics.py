@@ -208,8 +208,7 @@ def shares(space: Space, mixed: Mixture) -> dict[str, dict[str, float]]:
     """
     found: dict[str, dict[str, float]] = {}
     for group in space.groups:
-        weights = np.asarray(mixed.weights[group.name], np.float64)
-        weights = weights.reshape(-1, *weights.shape[-2:]).mean(axis=0)
+        weights = mixture.over_cells(mixed, group.name)
         found[group.name] = {}
         for kind in kinds.KINDS:
             columns = [

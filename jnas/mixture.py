@@ -19,6 +19,7 @@ __all__ = [
     "Resolved",
     "effective_weights",
     "from_genotype",
+    "over_cells",
     "resolve",
     "uniform",
 ]
@@ -155,6 +156,25 @@ def effective_weights(
       (3, 6, 5)
     """
     return resolve(mixture, space, cells).weights
+
+
+def over_cells(mixture: Mixture, group: str) -> np.ndarray:
+    """The weights of a group's candidates, means over cells where these differ.
+
+    Args:
+      mixture: the mixture.
+      group: the group's name.
+
+    Returns:
+      Float64 ``[E, O]``, on the host.
+
+    Example:
+      >>> import jnas
+      >>> over_cells(uniform(jnas.spaces.nasbench201()), "cell").shape
+      (6, 5)
+    """
+    weights = np.asarray(mixture.weights[group], np.float64)
+    return weights.reshape(-1, *weights.shape[-2:]).mean(axis=0)
 
 
 def resolve(

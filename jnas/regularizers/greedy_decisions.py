@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnas import mixture as mixtures
 from jnas.errors import JnasError
 from jnas.regularizers import base, checks
 from jnas.select import decisions as deciding
@@ -149,8 +150,7 @@ def greedy_decisions(
         due = checks.due(epoch, decisions_needed(space), first, last)
         decisions, past = state.decisions, {}
         for group in space.groups:
-            weights = np.asarray(mixture.weights[group.name], np.float64)
-            now = weights.reshape(-1, *weights.shape[-2:]).mean(axis=0)
+            now = mixtures.over_cells(mixture, group.name)
             before = np.asarray(state.past[group.name], np.float64)
             # What is decided already counts as it was when it was.
             held = np.ones(group.num_edges, bool)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnas import mixture as mixtures
 from jnas.errors import JnasError, unknown_name
 from jnas.regularizers import base, checks
 from jnas.spaces import Genotype, Space, kinds
@@ -105,8 +106,7 @@ def _order(mixture: Any, space: Space) -> dict[str, np.ndarray]:
     """The learnable candidates of each edge by falling weight."""
     order = {}
     for group in space.groups:
-        weights = np.asarray(mixture.weights[group.name], np.float64)
-        weights = weights.reshape(-1, *weights.shape[-2:]).mean(axis=0)
+        weights = mixtures.over_cells(mixture, group.name)
         order[group.name] = np.argsort(
             -weights[:, _learnable(group)], axis=1, kind="stable"
         )

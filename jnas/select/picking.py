@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jnas.errors import JnasError, unknown_name
-from jnas.mixture import Mixture
+from jnas.mixture import Mixture, over_cells
 from jnas.spaces import Cell, Edge, Genotype, Group, Space
 
 __all__ = [
@@ -45,9 +45,7 @@ def strengths(mixture: Mixture, group: Group) -> np.ndarray:
       >>> strengths(jnas.mixture.uniform(space), space.group("cell")).shape
       (6, 5)
     """
-    weights = np.asarray(mixture.weights[group.name], np.float64)
-    if weights.ndim == 3:  # per-cell mixtures: one genotype for all cells
-        weights = weights.mean(axis=0)
+    weights = over_cells(mixture, group.name)  # one genotype for all cells
     if mixture.edges is not None:
         weights = weights * np.asarray(mixture.edges[group.name])[:, None]
     if not np.all(np.isfinite(weights)):

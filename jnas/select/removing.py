@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jnas.errors import JnasError, unknown_name
-from jnas.mixture import Mixture
+from jnas.mixture import Mixture, over_cells
 from jnas.select.decisions import Decisions, apply
 from jnas.spaces import Group, Space
 
@@ -102,11 +102,7 @@ def score(result: Mapping[str, Any], metric: str | None) -> float:
       >>> score({"loss": 0.5, "accuracy": 0.75}, None), score({"loss": 0.5}, None)
       (0.75, -0.5)
     """
-    name = metric or ("accuracy" if "accuracy" in result else "loss")
-    if name not in result:
-        raise unknown_name("metric of evaluate", name, result)
-    value = float(result[name])
-    return -value if name == "loss" else value
+    return float(_scores(result, metric))
 
 
 def operation_losses(
@@ -213,8 +209,7 @@ def decide_operation(
             f"{space.group(group).edge_names[edge]} is finite: the search diverged"
         )
     best = int(np.argmin(np.where(mask & np.isfinite(left), left, np.inf)))
-    weights = np.asarray(now.weights[group], np.float64)
-    magnitude = weights.reshape(-1, *weights.shape[-2:]).mean(axis=0)[edge]
+    magnitude = over_cells(now, group)[edge]
     strength = score(evaluate(now), metric) - left
     return decisions.choose(group, edge, best), Measured(magnitude, strength)
 
@@ -312,12 +307,12 @@ def check_space(space: Space) -> None:
         )
 
 
-def _scores(losses: Mapping[str, np.ndarray], metric: str | None) -> np.ndarray:
-    """The column of a metric, negated if it is a loss."""
-    name = metric or ("accuracy" if "accuracy" in losses else "loss")
-    if name not in losses:
-        raise unknown_name("metric of evaluate", name, losses)
-    return -losses[name] if name == "loss" else losses[name]
+def _scores(found: Mapping[str, Any], metric: str | None) -> Any:
+    """What was found of a metric, negated if it is a loss."""
+    name = metric or ("accuracy" if "accuracy" in found else "loss")
+    if name not in found:
+        raise unknown_name("metric of evaluate", name, found)
+    return -found[name] if name == "loss" else found[name]
 
 
 def _table(results: dict[int, Mapping[str, Any]], size: int) -> dict[str, np.ndarray]:
