@@ -32,6 +32,7 @@ skip connections. Differences are to ``random_search``, paired by seed.
 
 import dataclasses
 import functools
+import logging
 import os
 import shutil
 import signal
@@ -313,9 +314,14 @@ def work(config: Config, number: int) -> None:
     path = config.out / f"rows{number}.jsonl"
     done = {(r["method"], r["seed"]) for r in collapse_table.read(config.out)}
     claimed = config.out / "claimed"
+    logging.getLogger("jnas").setLevel(logging.ERROR)  # rows tell of collapses
+    before = None
     for method, seed in plan(config):
         if (method, seed) in done or not claim(claimed / method, number):
             continue
+        if method != before:
+            jax.clear_caches()  # every found cell is a program of its own
+        before = method
         folder = config.out / "runs" / f"{method}-{seed}"
         try:
             row = measure(method, config, seed, folder)
