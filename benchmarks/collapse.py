@@ -33,6 +33,7 @@ skip connections. Differences are to ``random_search``, paired by seed.
 import dataclasses
 import functools
 import logging
+import math
 import os
 import shutil
 import signal
@@ -41,6 +42,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -270,9 +272,16 @@ def measure(method: str, config: Config, seed: int, folder: Path) -> dict[str, A
 
 
 def known(genotype: Any, seed: int, config: Config) -> dict[str, Any] | None:
-    """What training a cell with a seed has given already: it would be the same bits."""
+    """What training a cell with a seed gave already: with the same code and device.
+
+    It would be the same bits.
+    """
+    from jnas.run.environment import environment
+
+    same = {"genotype": str(genotype), "seed": seed, "commit": commit()}
+    same |= environment()
     for row in collapse_table.read(config.out):
-        if (row["genotype"], row["seed"]) == (str(genotype), seed):
+        if all(row.get(name) == value for name, value in same.items()):
             given = {name: row[name] for name in ("test_accuracy", "parameters")}
             return given | {"trained_for": row.get("trained_for", row["method"])}
     return None
@@ -319,41 +328,51 @@ def work(config: Config, number: int) -> None:
     cache = Path(tempfile.gettempdir()) / "jnas-benchmark-cache"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    signal.signal(signal.SIGTERM, _stop)
-    if config.minutes is not None:
-        end = threading.Timer(
-            60 * config.minutes, lambda: os.kill(os.getpid(), signal.SIGTERM)
-        )
-        end.daemon = True
-        end.start()
-    path = config.out / f"rows{number}.jsonl"
-    done = {(r["method"], r["seed"]) for r in collapse_table.read(config.out)}
-    claimed = config.out / "claimed"
     logging.getLogger("jnas").setLevel(logging.ERROR)  # rows tell of collapses
-    before = None
-    for method, seed in plan(config):
-        if (method, seed) in done or not claim(claimed / method, number):
-            continue
-        if method != before:
-            jax.clear_caches()  # every found cell is a program of its own
-        before = method
-        folder = config.out / "runs" / f"{method}-{seed}"
-        try:
+    signal.signal(signal.SIGTERM, _stop)
+    end = threading.Timer(
+        60 * (config.minutes or math.inf),
+        lambda: os.kill(os.getpid(), signal.SIGTERM),
+    )
+    end.daemon = True
+    if config.minutes is not None:
+        end.start()
+    try:
+        before = None
+        for method, seed in missing(config, number):
+            if method != before:
+                jax.clear_caches()  # every found cell is a program of its own
+            before = method
+            folder = config.out / "runs" / f"{method}-{seed}"
             row = measure(method, config, seed, folder)
-        except (Interrupted, _Stopped):
-            return
-        collapse_table.append(path, row)
-        shutil.rmtree(folder, ignore_errors=True)
-        accuracy, skips = row["test_accuracy"], row["skip_share"]
-        print(
-            f"{method} {seed}: {accuracy:.2%}, skips {skips:.0%}, "
-            f"{row['wall_seconds']:.0f} s",
-            flush=True,
-        )
+            collapse_table.append(config.out / f"rows{number}.jsonl", row)
+            shutil.rmtree(folder, ignore_errors=True)
+            print(
+                f"{method} {seed}: {row['test_accuracy']:.2%}, "
+                f"skips {row['skip_share']:.0%}, {row['wall_seconds']:.0f} s",
+                flush=True,
+            )
+    except (Interrupted, _Stopped):
+        pass  # the table of what there is follows
+    finally:
+        end.cancel()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-class _Stopped(Exception):
-    """The time is up outside of a search or training, which save themselves."""
+def missing(config: Config, number: int) -> Iterator[tuple[str, int]]:
+    """The rows that are not there yet, of the methods that this process claims."""
+    done = {(r["method"], r["seed"]) for r in collapse_table.read(config.out)}
+    for method, seed in plan(config):
+        path = config.out / "claimed" / method
+        if (method, seed) not in done and claim(path, number):
+            yield method, seed
+
+
+class _Stopped(BaseException):
+    """The time is up outside of a search or training, which save themselves.
+
+    Nothing that handles errors may take it for one.
+    """
 
 
 def _stop(*_: Any) -> None:

@@ -5,7 +5,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["all_finite", "dot", "global_norm", "normalised_entropy", "safe_log"]
+__all__ = [
+    "all_finite",
+    "any_differs",
+    "dot",
+    "global_norm",
+    "normalised_entropy",
+    "safe_log",
+]
 
 
 def safe_log(x: jax.Array) -> jax.Array:
@@ -45,6 +52,24 @@ def normalised_entropy(probabilities: jax.Array) -> jax.Array:
     p = probabilities / jnp.where(total > 0, total, 1.0)
     entropy = -jnp.sum(p * safe_log(p), axis=-1)
     return entropy / jnp.log(jnp.asarray(probabilities.shape[-1], p.dtype))
+
+
+def any_differs(first: Any, second: Any) -> jax.Array:
+    """Whether two trees differ in any entry; NaN differs from everything.
+
+    Args:
+      first: arrays.
+      second: likewise, of the same structure and shapes.
+
+    Returns:
+      A bool scalar.
+
+    Example:
+      >>> bool(any_differs({"a": jnp.ones(2)}, {"a": jnp.array([1.0, 2.0])}))
+      True
+    """
+    differs = jax.tree.map(lambda a, b: jnp.any(a != b), first, second)
+    return jnp.any(jnp.array([False, *jax.tree.leaves(differs)]))
 
 
 def global_norm(tree: Any) -> jax.Array:

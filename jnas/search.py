@@ -78,6 +78,22 @@ class SearchState(NamedTuple):
     key: jax.Array
     step: jax.Array
 
+    def skipping(self, after: "SearchState") -> "SearchState":
+        """This state where a step is skipped: its number and earlier archs move on.
+
+        Args:
+          after: the state that the step gave.
+
+        Returns:
+          The state to go on with.
+        """
+        kept = self._replace(step=after.step)
+        if self.recent_archs is None:
+            return kept
+        # A step that pushes no arch leaves the ring as it was.
+        pushed = numerics.any_differs(self.recent_archs, after.recent_archs)
+        return kept._replace(recent_archs=_push(self.recent_archs, self.arch, pushed))
+
 
 class ArchInfo(NamedTuple):
     """Diagnostics of an arch half-step; scalars.
@@ -107,7 +123,8 @@ class WeightInfo(NamedTuple):
     Attributes:
       train_loss: of the task, before the update.
       train_metrics: the task's metrics on the training batch.
-      weight_grad_norm: Euclidean norm of the gradient, before clipping.
+      weight_grad_norm: Euclidean norm of the gradient, before a regularizer changes or
+        holds it and before clipping.
     """
 
     train_loss: jax.Array
@@ -136,8 +153,11 @@ class Search(NamedTuple):
       supernet: the network.
       init: ``(key, inputs) -> SearchState``.
       arch_step: ``(state, train_batch, val_batch) -> (state, ArchInfo)``.
-      weight_step: ``(state, train_batch) -> (state, WeightInfo)``.
-      step: ``(state, train_batch, val_batch) -> (state, SearchInfo)``.
+      weight_step: ``(state, train_batch) -> (state, WeightInfo)``; it ends a step: the
+        number moves on and a marked arch is kept. So ``weight_step`` after
+        ``arch_step`` is ``step`` with the arch first, but not the other way round.
+      step: ``(state, train_batch, val_batch) -> (state, SearchInfo)``; both halves see
+        the number of steps done before it.
       weights_only: ``(state, train_batch, val_batch) -> (state, WeightInfo)``, the step
         of a warm-up: as ``step``, without the arch half.
       inspect: ``(state, batch, *, curvature=True) -> Diagnostics``; on the host,
@@ -637,9 +657,13 @@ def _remember(state: SearchState, step: jax.Array, every: int) -> Any:
     """Pushes arch to the front of the ring at every marked step."""
     if state.recent_archs is None:
         return None
-    due = step % every == 0
+    return _push(state.recent_archs, state.arch, step % every == 0)
+
+
+def _push(rings: Any, arch: Any, due: jax.Array) -> Any:
+    """The rings with arch in front where it is due."""
     return jax.tree.map(
         lambda ring, x: jnp.where(due, jnp.concatenate([x[None], ring[:-1]]), ring),
-        state.recent_archs,
-        state.arch,
+        rings,
+        arch,
     )

@@ -13,8 +13,8 @@ checked against numbers of that code (`torch_baseline/check.py`); it needs PyTor
 (``pip install torch``), which nothing else here does. Second order is DARTS' finite
 difference on both sides, and jnas' exact derivative beside it.
 
-Figures only: it never passes or fails. On a CPU, set the allocator's variables as
-`jnas.cli.entry` does (the script starts itself anew with them).
+Figures only: it never passes or fails. On a CPU the script starts itself anew with the
+allocator's settings of `jnas.cli`, which both sides profit from.
 """
 
 import dataclasses
@@ -29,8 +29,6 @@ from typing import Any
 
 import tyro
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 CASES = (
     "nasbench201",
     "gdas",
@@ -40,6 +38,7 @@ CASES = (
     "darts_second",
     "darts_exact",
 )
+NO_SETTING = ("out", "cases", "table")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +132,7 @@ def with_torch(case: str, config: Config) -> tuple[Callable[[], Any], dict[str, 
     from torch_baseline import darts, nasbench201, steps
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.benchmark = True
     torch.manual_seed(config.seed)
     space, _, kind = case.partition("_")
     options: dict[str, Any] = {"order": 2 if kind else 1}
@@ -175,8 +175,16 @@ def with_torch(case: str, config: Config) -> tuple[Callable[[], Any], dict[str, 
 
 def measure(case: str, config: Config) -> dict[str, Any]:
     """One row."""
+    import jax
+    import torch
+
     from jnas.run.environment import environment
 
+    if torch.cuda.is_available() != (jax.default_backend() == "gpu"):
+        raise SystemExit(
+            f"JAX runs on {jax.default_backend()} and PyTorch does not: install both "
+            "for the same device"
+        )
     ours, told = with_jnas(case, config)
     theirs, about = with_torch(case, config)
     seconds: dict[str, list[float]] = {"jnas": [], "torch": []}
@@ -203,9 +211,6 @@ def measure(case: str, config: Config) -> dict[str, Any]:
     return row | {
         name: value for name, value in sizes.items() if name not in NO_SETTING
     }
-
-
-NO_SETTING = ("out", "cases", "table")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -258,7 +263,7 @@ def _restart_with_allocator() -> None:
     from jnas import cli
 
     wanted = cli._ALLOCATOR
-    if sys.platform == "linux" and not all(name in os.environ for name in wanted):
+    if sys.platform == "linux" and not any(name in os.environ for name in wanted):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
 
 

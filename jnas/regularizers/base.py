@@ -71,7 +71,8 @@ class Regularizer(NamedTuple):
     Attributes:
       init: ``(supernet, arch, *, weights=None) -> state``.
       project: ``(state, mixture) -> mixture``: what is decided for good; applied to
-        samples, before ``transform``, and to the deterministic view alike.
+        samples, before and after ``transform``, inside ``loss_fn``, and to the
+        deterministic view alike. Twice must be as once.
       transform: ``(state, mixture, *, weights, loss_fn, key, step, phase) -> mixture``,
         before differentiation. ``loss_fn(weights, mixture, *, statistics="batch", key)
         -> scalar`` is the task's loss on the batch of the phase.

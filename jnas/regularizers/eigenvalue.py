@@ -13,6 +13,7 @@ result (ES), or everything goes back there and on with more weight decay (ADA). 
 paper states the same as a ratio below 0.75; the figures here are the code's.)
 """
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -199,8 +200,8 @@ def eigenvalue_adaptive(
       JnasError: an argument is out of range; ``epoch_end``: it gets no lambda_max.
 
     Example:
-      >>> eigenvalue_adaptive().keeps_states
-      12
+      >>> eigenvalue_adaptive().keeps_states  # twice 12 epochs
+      24
 
     References:
       As `eigenvalue_stop`.
@@ -220,6 +221,9 @@ def eigenvalue_adaptive(
     def decay_after(raises: int) -> float:
         return min(weight_decay * factor**raises, most)
 
+    # The next trigger may come soon after going back, and then goes back further.
+    most_raises = next(n for n in itertools.count() if decay_after(n) >= most)
+
     def epoch_end(state, *, diagnostics, epoch, **context):
         del context
         state, triggered = rule.look(state, diagnostics, epoch)
@@ -238,5 +242,5 @@ def eigenvalue_adaptive(
         init=init,
         epoch_end=epoch_end,
         curvature_every=every,
-        keeps_states=rule.way_back,
+        keeps_states=rule.way_back * most_raises,
     )

@@ -98,8 +98,8 @@ def operation_early_stop(threshold: float = 0.4, every: int = 20) -> base.Regula
         del context
         similarity = _similarity(state.previous, val_grads, supernet)
         sums, counts, frozen = {}, {}, {}
-        for name, (found, moved) in similarity.items():
-            seen = state.seen & moved
+        for name, (found, both) in similarity.items():
+            seen = state.seen & both
             total = state.sums[name] + jnp.where(seen, found, 0.0)
             count = state.count[name] + seen
             due = count >= every
@@ -133,14 +133,19 @@ def _similarity(
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
     """Mean cosine of each operation's gradients, by group ``[cells, E, O]``.
 
-    With it goes where there is one: what learns and has both gradients.
+    With it goes where there is one: what learns and has a gradient in both halves.
     """
+
+    def unit(x):
+        # By the largest entry first: squares of tiny gradients would be 0.
+        most = jnp.max(jnp.abs(x), axis=-1, keepdims=True)
+        x = x / jnp.where(most > 0, most, 1.0)
+        size = jnp.sum(x * x, axis=-1, keepdims=True)
+        return x * jax.lax.rsqrt(jnp.where(size > 0, size, 1.0))
 
     def cosine(a, b):
         a, b = jnp.atleast_1d(a), jnp.atleast_1d(b)
-        product = jnp.sum(a * b, axis=-1)
-        size = jnp.sum(a * a, axis=-1) * jnp.sum(b * b, axis=-1)
-        return product * jax.lax.rsqrt(jnp.where(size > 0, size, 1.0))
+        return jnp.sum(unit(a) * unit(b), axis=-1)
 
     def share(leaf, mask):
         # Of one cosine in the mean over an operation's parameter, which is a row of
@@ -158,15 +163,15 @@ def _similarity(
         for tree in (
             jax.tree.map(lambda a, b, s: cosine(a, b) * s, first, second, shares),
             shares,
-            jax.tree.map(jnp.square, first),
-            jax.tree.map(jnp.square, second),
+            jax.tree.map(jnp.abs, first),
+            jax.tree.map(jnp.abs, second),
         )
     )
     found = {}
     for group in supernet.space.groups:
         name = group.name
         learns = jnp.array([kinds.kind(o) is None for o in group.operations])
-        moved = (sizes[0][name] > 0) & (sizes[1][name] > 0) & learns[None, None]
+        both = (sizes[0][name] > 0) & (sizes[1][name] > 0) & learns[None, None]
         count = parameters[name]
-        found[name] = (sums[name] / jnp.where(count > 0, count, 1.0), moved)
+        found[name] = (sums[name] / jnp.where(count > 0, count, 1.0), both)
     return found

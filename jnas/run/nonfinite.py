@@ -62,7 +62,9 @@ class Skipping(NamedTuple):
             if jnp.issubdtype(jnp.result_type(new), jnp.inexact):
                 good &= jnp.all(jnp.isfinite(new) | ~jnp.isfinite(old))
         kept = state
-        if hasattr(state, "_replace") and hasattr(state, "step"):
+        if hasattr(state, "skipping"):
+            kept = state.skipping(after)
+        elif hasattr(state, "_replace") and hasattr(state, "step"):
             kept = state._replace(step=after.step)
         after = jax.tree.map(lambda old, new: jnp.where(good, new, old), kept, after)
         info = {n: jnp.where(good, x, jnp.zeros_like(x)) for n, x in info.items()}

@@ -17,7 +17,7 @@ from jnas import data as datasets
 from jnas import optimizers, select
 from jnas import report as reports
 from jnas import search as searches
-from jnas.diagnostics import derived_skip_share, shares, summary
+from jnas.diagnostics import derived_skip_share, shares
 from jnas.errors import JnasError
 from jnas.mixture import Mixture
 from jnas.regularizers import base as regularizers
@@ -167,7 +167,7 @@ pass epochs=2 to the preset
     decides = search.regularizer.project is not regularizers.Regularizer().project
 
     def decided(mixed: Mixture) -> bool:
-        return decides and float(summary(search.supernet.space, mixed)[0]) < 1e-6
+        return decides and select.decisions.settled(search.supernet.space, mixed)
 
     def epoch_metrics(state: searches.SearchState) -> dict[str, Any]:
         # Not before: the loop has to claim the folder first.
@@ -175,12 +175,16 @@ pass epochs=2 to the preset
             write_space(Path(workdir) / "space.json", search.supernet.space)
         mixed = search.mixture(state)
         # The strongest of what was never learned would mislead, until it is decided.
-        if not learns and not decided(mixed):
+        told = learns or decided(mixed)
+        if not told and not search.regularizer.curvature_every:
             return {}
         key = jax.random.fold_in(state.key, state.step)
         genotype = cheap.select(state.arch, mixed, space=search.supernet.space, key=key)
+        measured = diagnosis.row(state, mixed, genotype)
+        if not told:
+            return {}
         return {
-            **diagnosis.row(state, mixed, genotype),
+            **measured,
             "shares": shares(search.supernet.space, mixed),
             "genotype": str(genotype),
             "derived_skip_share": derived_skip_share(genotype),
@@ -242,8 +246,8 @@ pass epochs=2 to the preset
     )
     if decides and not decided(search.mixture(result.state)):
         _log.warning(
-            "the search ended before every edge was decided: the rest is chosen by "
-            "the weights of the mixture"
+            "the search ended before all was decided: the rest is chosen by the "
+            "weights of the mixture"
         )
     if workdir is not None:
         told = search.regularizer.record(

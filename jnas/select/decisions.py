@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnas import mixture as mixtures
 from jnas.mixture import Mixture
 from jnas.spaces import Space
 
-__all__ = ["Decisions", "apply", "nothing"]
+__all__ = ["Decisions", "apply", "nothing", "settled"]
 
 
 class Decisions(NamedTuple):
@@ -74,8 +75,9 @@ def apply(decisions: Decisions, mixture: Mixture) -> Mixture:
       mixture: any; of cells that differ, too, and of sampled candidates.
 
     Returns:
-      Decided edges one-hot, dropped ones 0. Where ``active`` names candidates, those of
-      decided edges are the decided ones.
+      Decided edges one-hot, dropped ones 0, as are their weight in their node's sum and
+      that of their auxiliary skip. Where ``active`` names candidates, those of decided
+      edges are the decided ones.
 
     Example:
       >>> import jnas
@@ -111,3 +113,35 @@ def apply(decisions: Decisions, mixture: Mixture) -> Mixture:
         weights=weights,
         **{field: values for field, values in done.items() if values},
     )
+
+
+def settled(space: Space, mixture: Mixture) -> bool:
+    """Whether a mixture leaves nothing to choose.
+
+    Args:
+      space: the space.
+      mixture: of it.
+
+    Returns:
+      True where every edge has one candidate or none, and no node has more edges left
+      than the space keeps.
+
+    Example:
+      >>> import jnas
+      >>> space = jnas.spaces.nasbench201()
+      >>> settled(space, jnas.mixture.uniform(space))
+      False
+      >>> cell = space.decode([3, 3, 3, 1, 1, 1])
+      >>> settled(space, jnas.mixture.from_genotype(space, cell))
+      True
+    """
+    for group in space.groups:
+        weights = np.abs(mixtures.over_cells(mixture, group.name))
+        total = weights.sum(axis=1)
+        if (weights.max(axis=1) < (1 - 1e-6) * total).any():
+            return False
+        for node in group.nodes:
+            left = (total[list(group.incoming(node))] > 0).sum()
+            if space.keep is not None and left > space.keep:
+                return False
+    return True

@@ -242,9 +242,43 @@ def test_what_is_decided_stays_so_under_smoothing():
     state = state._replace(regularizer_state=(greedy, *rest))
     state, _ = jax.jit(search.step)(state, tiny.batch(0), tiny.batch(1))
     jax.block_until_ready(state)
+    jax.effects_barrier()
     for weights in seen.values():
         np.testing.assert_array_equal(weights[:2], [[0, 0, 1], [0, 0, 0]])
     assert np.abs(seen["arch"][2] - seen["weights"][2]).max() > 1e-3
+
+
+def test_a_loss_of_a_plug_in_is_that_of_what_is_decided():
+    """Whatever mixture it asks about."""
+    seen = {}
+
+    def penalty(state, *, weights, mixture, loss_fn, key, phase, **context):
+        other = mixture._replace(weights={"cell": jnp.full((3, 3), 1 / 3)})
+        both = [loss_fn(weights, mixed, key=key) for mixed in (mixture, other)]
+        jax.debug.callback(lambda *x: seen.update({phase: x}), *both)
+        return 0.0
+
+    search = tiny.tiny_search(
+        regularizer=regularizers.chain(
+            regularizers.greedy_decisions(1, 2),
+            regularizers.Regularizer(penalty=penalty),
+        )
+    )
+    state = search.init(jax.random.key(0), tiny.batch(0)["image"])
+    greedy, *rest = state.regularizer_state
+    decided = greedy.decisions
+    for edge in range(3):
+        decided = decided.choose("cell", edge, 2)
+    greedy = greedy._replace(decisions=decided)
+    after = state._replace(regularizer_state=(greedy, *rest))
+    step = jax.jit(search.step)
+    step(after, tiny.batch(0), tiny.batch(1))
+    jax.effects_barrier()
+    for one, other in seen.values():
+        np.testing.assert_array_equal(one, other)
+    step(state, tiny.batch(0), tiny.batch(1))
+    jax.effects_barrier()
+    assert all(one != other for one, other in seen.values())
 
 
 def test_dropped_edges_do_not_count_in_shares_and_entropy():

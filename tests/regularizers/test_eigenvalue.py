@@ -115,6 +115,28 @@ def test_adaptive_remembers_what_was_before():
     np.testing.assert_allclose(kept[np.isfinite(kept)], values[:6], rtol=1e-6)
 
 
+@pytest.mark.parametrize("most", [0.03, 0.3])
+def test_adaptive_keeps_the_checkpoints_that_a_soon_second_trigger_needs(most):
+    """Curvature that rises again right after going back goes back further."""
+    part = regularizers.eigenvalue_adaptive(most=most)
+    state, epoch, saved, returns = part.init(None, None), 0, [], []
+    flat, high = 0.1, 10.0
+    while epoch < 60:
+        epoch += 1
+        # From epoch 41 on it is high; after going back at once.
+        value = high if epoch > 40 or returns else flat
+        seen = None if epoch % 2 == 0 else types.SimpleNamespace(lambda_max=value)
+        state, action = part.epoch_end(state, diagnostics=seen, epoch=epoch)
+        if action.rollback_epochs:
+            epoch -= action.rollback_epochs
+            assert epoch in saved
+            returns.append(epoch)
+            saved = [e for e in saved if e < epoch]
+        saved = [*saved, epoch][-part.keeps_states - 1 :]
+    assert len(returns) == {0.03: 2, 0.3: 3}[most]
+    assert returns[1] < returns[0]
+
+
 def test_bad_input_is_one_line():
     part = regularizers.eigenvalue_stop()
     with pytest.raises(jnas.JnasError, match="lambda_max"):

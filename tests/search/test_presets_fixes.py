@@ -18,19 +18,20 @@ SMALL = jnas.Space(
     "small",
     (jnas.spaces.Group("cell", NASBENCH.groups[0].operations, ((0, 1),), 1, (1,)),),
 )
-# Two groups of three edges, one node that has as many edges as it may keep, or more.
+# Two groups of five edges; the second node has one more than it may keep.
 PAIR = jnas.Space(
     "pair",
     tuple(
         jnas.spaces.Group(
             name,
-            NASBENCH.groups[0].operations[1:],
-            ((0, 2), (1, 2), (2, 3)),
+            NASBENCH.groups[0].operations[1:3],
+            ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3)),
             2,
-            (3,),
+            (2, 3),
         )
         for name in ("normal", "reduce")
     ),
+    keep=2,
 )
 SIZES = {
     "channels": 4,
@@ -64,6 +65,14 @@ def after(search, steps=3):
 def rates(name, **options):
     """All presets at the same learning rates, so that only the fix differs."""
     return presets.get(name)(SMALL, **{**SIZES, **RATES, **options})
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(4), 16).astype(np.int32)
+    image = rng.integers(0, 60, (64, 8, 8, 1)).astype(np.uint8)
+    return jnas.data.from_arrays(image, label, name="rows")
 
 
 @pytest.fixture(scope="module")
@@ -243,17 +252,40 @@ def test_darts_pt_projects_at_the_published_epochs():
 
 
 def test_the_virtual_step_of_darts_pt_has_the_rate_of_the_real_one(monkeypatch):
-    rates = []
+    made = optimizers_of(
+        lambda: presets.darts_pt(DARTS, channels=4, cells=3, order=2), monkeypatch
+    )
+    virtual, real = (
+        [float(rate(391 * e)) for e in (0, 49, 50, 90)] for rate, _ in made
+    )
+    assert virtual == real and virtual[2] == pytest.approx(0.0025)
+
+
+def optimizers_of(compose, monkeypatch):
+    """The learning rates and options that SGD is made with."""
+    made = []
     make = jnas.optimizers.coupled_sgd
 
     def spy(rate, **options):
-        rates.append(rate)
+        made.append((rate, options))
         return make(rate, **options)
 
-    monkeypatch.setattr(jnas.optimizers, "coupled_sgd", spy)
-    presets.darts_pt(DARTS, channels=4, cells=3, order=2)
-    virtual, real = ([float(rate(391 * e)) for e in (0, 49, 50, 90)] for rate in rates)
-    assert virtual == real and virtual[2] == pytest.approx(0.0025)
+    with monkeypatch.context() as patch:
+        patch.setattr(jnas.optimizers, "coupled_sgd", spy)
+        compose()
+    return made
+
+
+@pytest.mark.parametrize("name", ["beta_darts", "darts_pt"])
+def test_some_search_the_benchmark_with_the_optimizers_of_darts(name, monkeypatch):
+    search = lambda name: presets.get(name)(NASBENCH, **SIZES)  # noqa: E731
+    (rate, options), *_ = optimizers_of(lambda: search(name), monkeypatch)
+    assert options["weight_decay"] == 3e-4 and not options["nesterov"]
+    assert float(rate(2)) == float(rate(3)) != float(rate(4))  # two steps an epoch
+    assert search(name).config["order"] == "arch_first"
+    (rate, options), *_ = optimizers_of(lambda: search("darts"), monkeypatch)
+    assert options["weight_decay"] == 5e-4 and options["nesterov"]
+    assert float(rate(2)) != float(rate(3))
 
 
 def test_sgas_decides_as_the_authors_do():
@@ -277,12 +309,8 @@ def test_sgas_decides_as_the_authors_do():
 
 
 @pytest.mark.parametrize("name", ["darts_pt", "sgas"])
-def test_deciding_presets_end_decided_and_darts_does_not(name, tmp_path):
-    rng = np.random.default_rng(0)
-    label = np.repeat(np.arange(4), 16).astype(np.int32)
-    image = rng.integers(0, 60, (64, 8, 8, 1)).astype(np.uint8)
-    data = jnas.data.from_arrays(image, label, name="rows")
-    epochs = 16
+def test_deciding_presets_end_decided_and_darts_does_not(name, data, tmp_path):
+    epochs = 20
     sizes = {k: v for k, v in SIZES.items() if k != "cells_per_stage"}
     sizes |= {"epochs": epochs, "cells": 3}
     search = presets.get(name)(PAIR, **sizes)
@@ -296,33 +324,36 @@ def test_deciding_presets_end_decided_and_darts_does_not(name, tmp_path):
         **more,
     )
     found = run(tmp_path / "straight")
-    chosen = found.state.regularizer_state.decisions.chosen
+    decisions = found.state.regularizer_state.decisions
     for group in PAIR.groups:
-        decided = np.asarray(chosen[group.name])
-        assert (decided >= 0).all()
-        for edge, operation in zip(
-            found.genotype[group.name].edges, decided, strict=True
-        ):
-            assert edge.operation == group.operations[int(operation)]
+        kept = np.asarray(decisions.kept[group.name])
+        assert kept.tolist()[:2] == [True] * 2 and kept.sum() == 4
+        expected = {
+            (*group.edges[e], group.operations[int(decisions.chosen[group.name][e])])
+            for e in np.flatnonzero(kept)
+        }
+        edges = found.genotype[group.name].edges
+        assert {(e.source, e.target, e.operation) for e in edges} == expected
         weights = np.asarray(search.mixture(found.state).weights[group.name])
-        np.testing.assert_array_equal(np.sort(weights), [[0, 0, 0, 1]] * 3)
+        np.testing.assert_array_equal(weights.sum(axis=1), kept)
+        assert ((weights == 0) | (weights == 1)).all()
     # Without decisions it is DARTS, which ends with a mixture.
     plain = run(None, presets.darts(PAIR, **sizes))
     for weights in plain.history[-1]["probabilities"].values():
         assert np.max(weights) < 0.9
-    # At the epoch of the crash something is decided, and something is not.
-    entropies = [row["arch_entropy"] for row in found.history]
-    assert entropies[-1] < 1e-6
+    assert found.history[-1]["arch_entropy"] < 1e-6
     told = tmp_path / "straight" / "regularizer.json"
     assert told.exists() == (name == "darts_pt")
     # Decisions are saved with the search: it goes on in the same bits.
-    crash = {"darts_pt": 14, "sgas": 9}[name]  # with some edges decided
+    # Where something is decided and something is not: of DARTS-PT the edges are, the
+    # node is not.
+    crash = {"darts_pt": 19, "sgas": 9}[name]
 
     def breaking(info):
         own = info.state.regularizer_state.decisions
-        left = [len(own.undecided(g.name)) for g in PAIR.groups]
         if info.epoch == crash:
-            assert 0 < max(left) < 3, left
+            assert (np.asarray(own.chosen["normal"]) >= 0).any()
+            assert not jnas.select.decisions.settled(PAIR, search.mixture(info.state))
             raise RuntimeError("the power is gone")
 
     with pytest.raises(RuntimeError):
@@ -337,30 +368,26 @@ def test_deciding_presets_end_decided_and_darts_does_not(name, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_what_was_never_learned_is_told_when_it_is_decided(caplog, tmp_path):
+def test_what_was_never_learned_is_told_when_it_is_decided(data, caplog):
     """DARTS-PT with fixed alpha: no verdict on the strongest of a random start."""
-    search = presets.darts_pt(SMALL, **{**SIZES, "epochs": 6}, learn_arch=False)
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 60, (64, 8, 8, 1)).astype(np.uint8)
-    label = np.repeat(np.arange(4), 16).astype(np.int32)
-    data = jnas.data.from_arrays(image, label, name="rows")
+    sizes = {k: v for k, v in SIZES.items() if k != "cells_per_stage"}
+    sizes |= {"epochs": 20, "cells": 3}
+    search = presets.darts_pt(PAIR, **sizes, learn_arch=False)
     run = functools.partial(
-        jnas.run.search, search, data, epochs=6, batch_size=16, progress=False
+        jnas.run.search, search, data, epochs=20, batch_size=16, progress=False
     )
-    found = run(diagnose_every=1)
-    assert ["genotype" in row for row in found.history] == [False] * 5 + [True]
-    assert "collaps" not in caplog.text
-    stop = lambda info: "stop" if info.epoch == 2 else None  # noqa: E731
-    run(on_epoch=stop)
-    assert "ended before every edge was decided" in caplog.text
+    found = run(diagnose_every=10)
+    # Edges are all decided one epoch before their node is thinned, after the 19th.
+    assert ["genotype" in row for row in found.history] == [False] * 19 + [True]
+    assert "collaps" not in caplog.text and "ended before" not in caplog.text
+    for epoch in (2, 18):
+        caplog.clear()
+        run(on_epoch=lambda info, at=epoch: "stop" if info.epoch == at else None)
+        assert "ended before all was decided" in caplog.text
 
 
-def test_darts_plus_gives_the_cell_of_the_epoch_before(caplog):
+def test_darts_plus_gives_the_cell_of_the_epoch_before(data):
     """The whole run, weights first: the arch that the rows of that epoch are of."""
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 60, (64, 8, 8, 1)).astype(np.uint8)
-    label = np.repeat(np.arange(4), 16).astype(np.int32)
-    data = jnas.data.from_arrays(image, label, name="rows")
     archs = {}
     search = presets.darts_plus(
         SMALL, **{**SIZES, "epochs": 6}, limit=None, stable=1, arch_learning_rate=1e-6

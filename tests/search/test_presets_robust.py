@@ -110,7 +110,7 @@ def test_early_stopping_watches_what_the_authors_do():
     state = jax.eval_shape(search.init, jax.random.key(0), image)
     assert state.recent_archs["cell"].shape == (13, 1, 5)
     adaptive = presets.darts_ada(SMALL, **SIZES).regularizer
-    assert (adaptive.curvature_every, adaptive.keeps_states) == (2, 12)
+    assert (adaptive.curvature_every, adaptive.keeps_states) == (2, 24)
 
 
 def test_own_regularizers_are_chained_behind():

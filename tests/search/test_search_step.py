@@ -9,6 +9,7 @@ import tiny
 
 import jnas
 from jnas.mixture import Mixture
+from jnas.run.nonfinite import Skipping
 
 LR, MOMENTUM, DECAY, CLIP = 0.3, 0.9, 3e-2, 0.05
 ARCH_LR, B1, B2, ARCH_DECAY = 0.02, 0.5, 0.999, 1e-1
@@ -133,6 +134,27 @@ def test_recent_archs_are_the_ones_at_the_marked_steps(order):
     ring = state.recent_archs["cell"]
     np.testing.assert_array_equal(ring[0], seen[3])
     np.testing.assert_array_equal(ring[1], seen[1])
+
+
+def test_a_skipped_step_keeps_the_arch_of_its_epoch():
+    """Else the one of an epoch before would be taken for it."""
+    search = tiny.tiny_search(recent=2, recent_every=2)
+    step = jax.jit(Skipping(search.step, ("train_loss",)))
+    state = search.init(jax.random.key(0), tiny.batch(0)["image"])
+    seen = []
+    for i in range(4):
+        train = tiny.batch(i)
+        if i == 3:  # the second marked step
+            train["image"] = jnp.full_like(train["image"], jnp.nan)
+        state, info = step(state, train, tiny.batch(9 + i))
+        seen.append(state.arch["cell"])
+    assert float(info["steps_skipped"]) == 1 and int(state.step) == 4
+    ring = state.recent_archs["cell"]
+    np.testing.assert_array_equal(ring[0], seen[2])
+    np.testing.assert_array_equal(ring[1], seen[1])
+    train["image"] = jnp.full_like(train["image"], jnp.nan)
+    state, _ = step(state, train, tiny.batch(0))  # not marked
+    np.testing.assert_array_equal(state.recent_archs["cell"], ring)
 
 
 @pytest.mark.parametrize("order", ["arch_first", "weights_first", "joint"])
