@@ -204,7 +204,8 @@ def find(method: str, config: Config, data: Any, seed: int, folder: Path) -> dic
         "save_every_epochs": config.epochs,  # and every minute
     }
     if isinstance(search, Progressive):
-        found = run.progressive(search, data, **options)
+        # Every seed prunes another space, so its curvature would be compiled anew.
+        found = run.progressive(search, data, diagnose_every=0, **options)
     else:
         found = run.search(
             search,

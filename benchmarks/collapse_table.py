@@ -164,6 +164,7 @@ def describe(rows: list[dict[str, Any]], missing: int, seconds: float) -> str:
     commits = ", ".join(sorted({row["commit"] for row in rows}))
     devices = ", ".join(sorted({f"{r['device']}, {r['machine']}" for r in rows}))
     worked = sum(row["wall_seconds"] for row in rows) / 60
+    last = f"; the last command took {seconds / 60:.0f} minutes" if seconds > 60 else ""
     source = ""
     if all(PUBLISHED in row for row in rows):
         source = (
@@ -181,8 +182,8 @@ def describe(rows: list[dict[str, Any]], missing: int, seconds: float) -> str:
         f"batch {first['retrain_batch_size']}. "
         f"{len(rows)} rows.{part} Commit "
         f"{commits}; {devices}; jax {first['jax']}, flax {first['flax']}, optax "
-        f"{first['optax']}, Python {first['python']}. {worked:.0f} minutes of work in "
-        f"all; the last command took {seconds / 60:.0f} minutes. Accuracies are means "
+        f"{first['optax']}, Python {first['python']}. {worked:.0f} minutes of work of "
+        f"one process in all{last}. Accuracies are means "
         "± standard deviations, lambda_max medians, seconds those of a search without "
         "compilation; collapsed: skips, pools, none on 2/3 of the cell's edges or more"
         f"{source}."
@@ -211,16 +212,23 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
         for name in names
     ]
     for panel, (label, value) in zip(panels, quantities, strict=False):
+        least = _least([value(row) for row in rows])
         for place, (color, own) in enumerate(zip(colors, groups.values(), strict=True)):
             values = [value(row) for row in own]
-            jitter = [place + 0.05 * (i - (len(own) - 1) / 2) for i in range(len(own))]
-            panel.plot(values, jitter, "o", color=color, alpha=0.45, ms=4, mec="none")
+            for i, x in enumerate(values):
+                y = place + 0.05 * (i - (len(own) - 1) / 2)
+                # Far below all others: at the edge, so that these can be told apart.
+                shape = "o" if x >= least else "<"
+                x = max(x, least)
+                panel.plot(x, y, shape, color=color, alpha=0.45, ms=4.5, mec="none")
             mean = statistics.fmean(values)
             panel.plot([mean, mean], [place - 0.38, place + 0.38], color=color, lw=2)
         if REFERENCE in groups:
             mean = statistics.fmean(value(row) for row in groups[REFERENCE])
             panel.axvline(mean, color="#666666", lw=0.8, ls=(0, (4, 3)), zorder=0)
-        panel.set_xlabel(f"{label}\n(bar: mean; dashed: {REFERENCE})")
+        below = sum(value(row) < least for row in rows)
+        note = f"; <: far below, {below} in all" if below else ""
+        panel.set_xlabel(f"{label}\n(bar: mean; dashed: {REFERENCE}{note})")
     for place, (color, own) in enumerate(zip(colors, groups.values(), strict=True)):
         share = 100 * statistics.fmean(row["skip_share"] for row in own)
         panels[-1].barh(place, share, color=color, height=0.6)
@@ -233,6 +241,12 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
         panel.grid(axis="x", color="#e3e6ea", lw=0.6)
         panel.set_axisbelow(True)
     figure.savefig(path, dpi=150)
+
+
+def _least(values: list[float]) -> float:
+    """The smallest value that is not far below the others."""
+    low, _, high = statistics.quantiles(values, n=4)
+    return min(x for x in values if x >= low - 3 * (high - low))
 
 
 def _percent(row: dict[str, Any]) -> float:

@@ -73,6 +73,7 @@ def progressive(
     on_nan: str = "stop",
     stream: bool = False,
     report: bool = True,
+    diagnose_every: int | None = None,
 ) -> ProgressiveResult:
     """Runs the stages one after another.
 
@@ -94,6 +95,7 @@ def progressive(
       on_nan: likewise.
       stream: likewise.
       report: whether the stages write a ``report.html``.
+      diagnose_every: as for `jnas.run.search`, of each stage.
 
     Returns:
       The result.
@@ -143,6 +145,7 @@ for 12: pass steps_per_epoch=23 to the preset
             report=report,
             start=start,
             label=f"stage {number + 1}/{len(plan.stages)}",
+            diagnose_every=diagnose_every,
         )
         results.append(found)
         spaces.append(space)
