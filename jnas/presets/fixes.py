@@ -13,7 +13,7 @@ __all__ = ["BENCHMARK_OF_DARTS", "Parts", "compose"]
 
 # How the code of DARTS-PT and beta-DARTS, which comes from DARTS' own, searches
 # NAS-Bench-201; as `changes` of its authors' figures.
-BENCHMARK_OF_DARTS = {
+BENCHMARK_OF_DARTS: dict[str, Any] = {
     "epochs": 100,
     "order": "arch_first",
     "nesterov": False,
