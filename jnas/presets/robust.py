@@ -324,8 +324,8 @@ def darts_ada(
     Example:
       >>> import jnas
       >>> search = darts_ada(jnas.spaces.nasbench201(), channels=4, cells_per_stage=1)
-      >>> search.regularizer.keeps_states
-      12
+      >>> search.regularizer.keeps_states  # 12 epochs back, twice
+      24
 
     References:
       Zela, Elsken, Saikia, Marrakchi, Brox, Hutter, Understanding and Robustifying
