@@ -245,6 +245,8 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
 
 def _least(values: list[float]) -> float:
     """The smallest value that is not far below the others."""
+    if len(values) < 2:
+        return values[0]
     low, _, high = statistics.quantiles(values, n=4)
     return min(x for x in values if x >= low - 3 * (high - low))
 
