@@ -288,6 +288,7 @@ def known(genotype: Any, seed: int, config: Config) -> dict[str, Any] | None:
     return None
 
 
+@functools.cache
 def commit() -> str:
     """Of the code that runs; "+" where files differ from it."""
     here = Path(__file__).parent

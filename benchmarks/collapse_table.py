@@ -95,6 +95,11 @@ def published() -> dict[str, float]:
     return {}
 
 
+def has_published(rows: list[dict[str, Any]]) -> bool:
+    """Whether all rows know what the table has for their cell."""
+    return all(PUBLISHED in row for row in rows)
+
+
 def spread(values: list[float], digits: int = 2) -> str:
     """Mean and standard deviation."""
     mean = f"{statistics.fmean(values):.{digits}f}"
@@ -133,7 +138,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "cell | collapsed | lambda_max | seconds |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    in_table = all(PUBLISHED in row for row in rows)
+    in_table = has_published(rows)
     if in_table:
         lines = [f"{lines[0]} the cell on CIFAR-10, % |", f"{lines[1]}---|"]
     groups = by_method(rows)
@@ -166,7 +171,7 @@ def describe(rows: list[dict[str, Any]], missing: int, seconds: float) -> str:
     worked = sum(row["wall_seconds"] for row in rows) / 60
     last = f"; the last command took {seconds / 60:.0f} minutes" if seconds > 60 else ""
     source = ""
-    if all(PUBLISHED in row for row in rows):
+    if has_published(rows):
         source = (
             "; the cell on CIFAR-10: what NAS-Bench-201's table has for the found cell "
             "after 200 epochs of training there (Dong & Yang, ICLR 2020)"
@@ -196,7 +201,7 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
 
     groups = by_method(rows)
     quantities = [("test accuracy after retraining, %", _percent)]
-    if all(PUBLISHED in row for row in rows):
+    if has_published(rows):
         label = "the cell on CIFAR-10 (NAS-Bench-201's table), %"
         quantities.append((label, lambda row: row[PUBLISHED]))
     count = len(quantities)
