@@ -44,6 +44,10 @@ def check_positive(**values: Any) -> None:
             raise JnasError(f"{name} must be a positive integer, got {value!r}")
 
 
+# Equal cells, and both halves of a step, are traced and differentiated once.
+_TracedCell = nn.jit(cells.MixedCell, static_argnums=(3, 4))
+
+
 class _CellNetwork(nn.Module):
     """Supernet module: a skeleton whose cells are mixed."""
 
@@ -62,7 +66,7 @@ class _CellNetwork(nn.Module):
             name, index = self.plan[position]
             if name in self.space.fixed:
                 return self._fixed_cell(position, statistics)
-            cell = cells.MixedCell(
+            cell = _TracedCell(
                 self.space.group(name),
                 channels,
                 reduction,

@@ -52,11 +52,21 @@ def dropping(
     return Dropping(dict(rates), key)
 
 
+@jax.tree_util.register_pytree_node_class
 class Dropping:
     """The rates and the key of one forward pass, or of one cell of it."""
 
     def __init__(self, rates: dict[str, Any], key: jax.Array):
         self.rates, self._key = rates, key
+
+    def tree_flatten(self):
+        """Rates and key, as JAX asks for them."""
+        return (self.rates, self._key), None
+
+    @classmethod
+    def tree_unflatten(cls, _, children):
+        """The inverse."""
+        return cls(*children)
 
     def of_cell(self, position: int) -> "Dropping":
         """The same rates with the cell's own key."""

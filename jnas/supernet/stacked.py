@@ -4,8 +4,10 @@ The parameters of an operation are stacked over the edges that can choose it, so
 source, so that the edges that leave one state are neighbouring rows.
 """
 
+import functools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
@@ -172,18 +174,21 @@ class Stacked:
         )
         if self.operation.random:
             params = {"noise": self.drawn(x, source, len(self.leaving[source]))}
-        stat_rows = self.stat_rows[source]
-
-        def norm(name, y, weight=None):
-            if statistics == "batch":
-                z, mean, var = normalised(y, weight, stat_rows.stop - stat_rows.start)
-                self._new[name].append((mean, var))
-                return z
-            mean, var = (v.value[stat_rows].reshape(-1) for v in self.stats[name])
-            return by_running(y, weight, mean, var)
-
+        rows = self.stat_rows[source]
         stride = stride_of(self._group, source, self._reduction)
-        return self.operation.apply(params, norm, x, stride, weight)
+        running = {}
+        if statistics != "batch":
+            running = {
+                name: tuple(v.value[rows].reshape(-1) for v in pair)
+                for name, pair in self.stats.items()
+            }
+        evaluate = _evaluator(
+            self.operation, stride, statistics, rows.stop - rows.start
+        )
+        y, found = evaluate(params, running, x, weight)
+        for name, pair in found.items():
+            self._new[name].append(pair)
+        return y
 
     def drawn(self, x, source, edges):
         """Fresh noise for so many of the edges that leave ``source``."""
@@ -198,6 +203,30 @@ class Stacked:
             ):
                 joined = jnp.concatenate(new).reshape(variable.value.shape)
                 variable.value = layers.running_update(variable.value, joined)
+
+
+@functools.lru_cache(maxsize=512)
+def _evaluator(operation, stride, statistics, rows):
+    """``(params, running, x, weight) -> (y, {norm: (mean, variance)})``, jitted.
+
+    So what is equal in many cells, and in both halves of a step, is traced and
+    differentiated once. The compiler sees one program in any case.
+    """
+
+    @jax.jit
+    def evaluate(params, running, x, weight):
+        found = {}
+
+        def norm(name, y, weight=None):
+            if statistics == "batch":
+                z, mean, var = normalised(y, weight, rows)
+                found[name] = (mean, var)
+                return z
+            return by_running(y, weight, *running[name])
+
+        return operation.apply(params, norm, x, stride, weight), found
+
+    return evaluate
 
 
 def _spread(weight, y, rows):
