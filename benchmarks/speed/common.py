@@ -55,12 +55,14 @@ class Step(NamedTuple):
 
     Attributes:
       take: takes the steps of one dispatch and waits until the device has finished.
+      another: ``(seed) -> take`` of a search of its own by the same program.
       steps: how many that are.
       compiled: the program.
       told: what tracing and compiling took; what the persistent cache had of it.
     """
 
     take: Callable[[], None]
+    another: Callable[[int], Callable[[], None]]
     steps: int
     compiled: Any
     told: dict[str, Any]
@@ -181,27 +183,34 @@ def compile_step(search: Any, sizes: Sizes, seeds: int | None = None) -> Step:
     begin = time.perf_counter()
     train, val = jax.device_put(tuple(batches(sizes)))
     image = train["image"][:1]
-    step_fn, key = search.step, jax.random.key(sizes.seed)
+    step_fn = search.step
     init_fn = functools.partial(_init, search, image)
     if seeds is not None:
-        axes = jnas.search.seed_axes(jax.eval_shape(init_fn, key))
+        some = jax.eval_shape(init_fn, jax.random.key(0))
+        axes = jnas.search.seed_axes(some)
         mapped = jax.vmap(search.step, (axes, None, None), (axes, 0))
 
         def step_fn(state, train, val):
             state, info = mapped(state, train, val)
             return state, jax.tree.map(jnp.mean, info)
 
-        key, one = jax.random.split(key, seeds), init_fn
-        init_fn = jax.vmap(one, out_axes=axes)
-    state = jax.block_until_ready(program.initializer(init_fn)(key))
-    steps = program.best_chunk(STEPS_PER_EPOCH, None)
-    steps = sizes.chunk or steps
+        init_fn = jax.vmap(init_fn, out_axes=axes)
+    initialise = program.initializer(init_fn)
+
+    def begun(seed):
+        key = jax.random.key(seed)
+        keys = key if seeds is None else jax.random.split(key, seeds)
+        return jax.block_until_ready(initialise(keys))
+
+    state = begun(sizes.seed)
+    steps = sizes.chunk or program.best_chunk(STEPS_PER_EPOCH, None)
     made = program.build(step_fn, steps)
     feed = jax.tree_util.Partial(same_batches, (train, val))
     data_key = jax.random.key(sizes.seed)
     told: dict[str, Any] = {"init_s": time.perf_counter() - begin}
     before, begin = _cached(), time.perf_counter()
-    sums = made.zeros(made.names(state, feed, data_key))
+    names = made.names(state, feed, data_key)
+    sums = made.zeros(names)
     lowered = made.dispatch.lower(state, sums, feed, data_key, np.int32(0))
     told["lower_s"] = time.perf_counter() - begin
     begin = time.perf_counter()
@@ -213,15 +222,23 @@ def compile_step(search: Any, sizes: Sizes, seeds: int | None = None) -> Step:
     planned = compiled.memory_analysis()
     if planned is not None:
         told["temporaries_mib"] = planned.temp_size_in_bytes / 2**20
-    done = 0
 
-    def take():
-        nonlocal state, sums, done
-        state, sums, infos = compiled(state, sums, feed, data_key, np.int32(done))
-        jax.block_until_ready((state, sums, infos))
-        done += steps
+    def taker(state, sums):
+        done = 0
 
-    return Step(take, steps, compiled, told | {"chunk": steps})
+        def take():
+            nonlocal state, sums, done
+            state, sums, infos = compiled(state, sums, feed, data_key, np.int32(done))
+            jax.block_until_ready((state, sums, infos))
+            done += steps
+
+        return take
+
+    def another(seed):
+        return taker(begun(seed), made.zeros(names))
+
+    told["chunk"] = steps
+    return Step(taker(state, sums), another, steps, compiled, told)
 
 
 def _init(search, image, key):

@@ -15,11 +15,13 @@ import numpy as np
 __all__ = ["Flops", "count", "needed"]
 
 _ELEMENTWISE = frozenset(
-    "add sub mul div neg max min exp exp2 log log1p expm1 tanh logistic sqrt rsqrt "
-    "cbrt pow integer_pow square abs sign add_any erf sin cos".split()
+    ("add", "sub", "mul", "div", "neg", "max", "min", "abs", "sign", "add_any")
+    + ("exp", "exp2", "expm1", "log", "log1p", "pow", "integer_pow", "square")
+    + ("sqrt", "rsqrt", "cbrt", "tanh", "logistic", "erf", "sin", "cos")
 )
 _REDUCTIONS = frozenset(
-    "reduce_sum reduce_max reduce_min reduce_prod argmax argmin cumsum".split()
+    ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin")
+    + ("cumsum",)
 )
 
 

@@ -1,10 +1,14 @@
 """Memory that a search step needs, by what saves or costs it.
 
-From the compiler's plan of each program (`memory_analysis`): nothing is run on a CPU. On
-an accelerator one step is taken, too, and the allocator's peak read. Rows of JSON, a
+From the compiler's plan of each program (`memory_analysis`): nothing is run on a CPU.
+On an accelerator one step is taken, too, and the allocator's peak read. Rows of JSON, a
 Markdown table and a plot::
 
     python benchmarks/speed/memory.py --out memory.jsonl
+
+Forms: "no-donation" keeps the state before the step, "partial-channels-4" is PC-DARTS'
+network, "sampled" GDAS' single path, "remat" computes cells again in the backward pass,
+"second-order" is the exact derivative through one virtual step.
 
 "Arguments" are the state and two batches, "outputs" the new state and the metrics,
 "reused" what of the outputs lies in the arguments' place since the state is donated,
@@ -24,13 +28,13 @@ import common
 # By name: options of the composition.
 FORMS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "state not donated": {"donated": False},
-    "partial channels 4": {"partial": 4},
-    "sampled path (GDAS)": {"relaxation": "gumbel_hard"},
-    "cells rematerialised": {"remat": True},
+    "no-donation": {"donated": False},
+    "partial-channels-4": {"partial": 4},
+    "sampled": {"relaxation": "gumbel_hard"},
+    "remat": {"remat": True},
     "bfloat16": {"dtype": "bfloat16"},
-    "bfloat16, rematerialised": {"dtype": "bfloat16", "remat": True},
-    "second order, exact": {"order": 2},
+    "bfloat16-remat": {"dtype": "bfloat16", "remat": True},
+    "second-order": {"order": 2},
 }
 PARTS = ("arguments_mib", "outputs_mib", "reused_mib", "temporaries_mib")
 
@@ -42,8 +46,7 @@ class Config(common.Sizes):
     Attributes:
       out: JSONL file to append to.
       spaces: "nasbench201" and "darts".
-      forms: numbers of the forms to measure, from 0; default all. The first is what
-        the others are compared with.
+      forms: of the program; "plain" is what the others are compared with.
       timeout: seconds after which one form is given up.
       table: print the table of ``out`` and measure nothing.
       plot: PNG file of the table.
@@ -52,7 +55,7 @@ class Config(common.Sizes):
 
     out: Path
     spaces: tuple[str, ...] = common.SPACES
-    forms: tuple[int, ...] | None = None
+    forms: tuple[str, ...] = tuple(FORMS)
     timeout: float = 1200.0
     table: bool = False
     plot: Path | None = None
@@ -135,9 +138,8 @@ def total(row: dict[str, float]) -> float:
 
 def in_process(space: str, form: str, config: Config) -> dict[str, Any]:
     """The same in a process of its own."""
-    place = str(list(FORMS).index(form))
     arguments = [__file__, "--out", str(config.out), "--inner"]
-    arguments += ["--spaces", space, "--forms", place, *common.options_of(config)]
+    arguments += ["--spaces", space, "--forms", form, *common.options_of(config)]
     row = common.run_child(arguments, {}, config.timeout)
     if "failed" in row:
         fields = dataclasses.fields(common.Sizes)
@@ -202,13 +204,10 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 def main(config: Config) -> None:
     """Measures, then prints the table of all rows."""
     common.check_names("--spaces", config.spaces, common.SPACES)
-    names = list(FORMS)
-    chosen = range(len(names)) if config.forms is None else config.forms
-    if any(not 0 <= place < len(names) for place in chosen):
-        raise SystemExit(f"--forms: numbers from 0 to {len(names) - 1}")
+    common.check_names("--forms", config.forms, tuple(FORMS))
     if config.inner:
         common.prepare(config)
-        print(json.dumps(measure(config.spaces[0], names[chosen[0]], config)))
+        print(json.dumps(measure(config.spaces[0], config.forms[0], config)))
         return
     for space in () if config.table else config.spaces:
         for place in chosen:

@@ -177,7 +177,7 @@ def measure(space: str, config: Config, known: list[dict[str, Any]]) -> dict[str
     own = flops.count(traced, platform)
     inside = flops.count(traced, platform, padding=False)
     step = common.compile_step(search, config)
-    spent = common.alternate({"step": step.take}, config.rounds)["step"]
+    spent = common.alternate({"step": step.take}, config.rounds, 2)["step"]
     each = [value / step.steps for value in spent]
     analysis = step.compiled.cost_analysis() or {}
     turns = of_one_step(

@@ -37,7 +37,8 @@ class Config(common.Sizes):
       depths: cells of DARTS' network.
       depths_per_stage: cells per stage of NAS-Bench-201's network.
       seeds: numbers of seeds.
-      rounds: timed turns, after one that is not.
+      rounds: timed turns.
+      warmups: turns before, which are not timed.
       table: print the table of ``out`` and measure nothing.
       plot: PNG file of the table.
     """
@@ -51,6 +52,7 @@ class Config(common.Sizes):
     depths_per_stage: tuple[int, ...] = (1, 3, 5)
     seeds: tuple[int, ...] = (2, 4, 8)
     rounds: int = 5
+    warmups: int = 2
     table: bool = False
     plot: Path | None = None
 
@@ -81,7 +83,7 @@ def plan(space: str, config: Config) -> list[tuple[str, int, Config]]:
 def measure(space: str, config: Config) -> dict[str, Any]:
     """The step of one seed."""
     step = common.compile_step(common.compose(space, config), config)
-    spent = common.alternate({"one": step.take}, config.rounds)["one"]
+    spent = common.alternate({"one": step.take}, config.rounds, config.warmups)["one"]
     each = [value / step.steps for value in spent]
     per_second = config.batch_size / statistics.median(each)
     row = common.spread("step_s", each) | {"images_per_s": per_second}
@@ -91,19 +93,16 @@ def measure(space: str, config: Config) -> dict[str, Any]:
 def measure_seeds(space: str, number: int, config: Config) -> dict[str, Any]:
     """The step of several seeds in both forms, and of one."""
     search = common.compose(space, config)
-    # One program, so only the first of them compiles it.
-    alone = [
-        common.compile_step(search, dataclasses.replace(config, seed=config.seed + i))
-        for i in range(number)
-    ]
+    one = common.compile_step(search, config)
+    others = [one.another(config.seed + i) for i in range(1, number)]
     mapped = common.compile_step(search, config, seeds=number)
 
     def in_turn():
-        for step in alone:
-            step.take()
+        for take in (one.take, *others):
+            take()
 
-    turns = {"one": alone[0].take, "sequential": in_turn, "vmap": mapped.take}
-    spent = common.alternate(turns, config.rounds)
+    turns = {"one": one.take, "sequential": in_turn, "vmap": mapped.take}
+    spent = common.alternate(turns, config.rounds, config.warmups)
     row: dict[str, Any] = {}
     for name, values in spent.items():
         each = [value / mapped.steps for value in values]
@@ -165,9 +164,10 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Relative time by relative size, a panel for each factor that was varied."""
     factors = [f for f in FACTORS if any(row["factor"] == f for row in rows)]
     spaces = list(dict.fromkeys(row["space"] for row in rows))
-    figure, axes = common.figure(2.6 * max(len(factors), 2), 3.0, max(len(factors), 1))
-    shades = {name: shade for name, shade in zip(spaces, ("#4477aa", "#ee6677"))}
-    for ax, factor in zip(axes, factors):
+    panels = max(len(factors), 1)
+    figure, axes = common.figure(2.6 * max(panels, 2), 3.0, panels)
+    shades = dict(zip(spaces, ("#4477aa", "#ee6677"), strict=False))
+    for ax, factor in zip(axes, factors, strict=False):
         for space in spaces:
             mine = [row for row in rows if row["space"] == space]
             varied = [row for row in mine if row["factor"] == factor]

@@ -18,8 +18,8 @@ plot::
   algorithms by measurement before the timed steps, as XLA does while it compiles.
 * float32 products may use TF32 in both libraries on a GPU, or in neither
   (``--precision highest``; PyTorch alone would have it in convolutions only). With
-  ``--dtype bfloat16`` PyTorch runs its forward passes under autocast. ``--channels-last``
-  puts PyTorch's arrays in that layout; the published code doesn't.
+  ``--dtype bfloat16`` PyTorch runs its forward passes under autocast.
+  ``--channels-last`` puts PyTorch's arrays in that layout; the published code doesn't.
 * Second order is DARTS' finite difference on both sides, and jnas' exact derivative
   beside it. Each step of "gdas" draws another path on each side, so a row has three
   times as many rounds and its ratio is that of the means.
