@@ -1,19 +1,21 @@
-"""Runs the measurements of this folder within a budget of time, most important first::
+"""Runs the measurements of this folder within a budget, most important first.
+
+One command::
 
     python benchmarks/speed/all.py --out DIR --minutes 9
 
-Each part is a process of its own that appends its rows to ``DIR/NAME.jsonl`` as soon as
-it has them, so nothing is lost where it is cut. A part begins only if the time that it
-takes at least is left, and is ended when its own time or the budget is over;
-``DIR/parts.jsonl`` says what was done, cut or left out. At the end, and after every
-part, ``DIR/tables.md`` has all tables, and the plots lie beside it. Run again with
-``--parts`` and the same folder, it adds rows.
+Each part is a process of its own that appends its rows to ``DIR/SCRIPT.jsonl`` as soon
+as it has them, so nothing is lost where it is cut. A part begins only if the time that
+it takes at least is left, and is ended when its own time or the budget is over;
+``DIR/parts.jsonl`` says what was done, cut or left out. After every part
+``DIR/tables.md`` has all tables; the plots come last. Run again with ``--parts`` and
+the same folder, it adds rows.
 
 On a GPU the sizes are the published ones (channels 16; 8 cells of DARTS, 5 per stage of
-NAS-Bench-201; 32x32, batch 64), on a CPU small ones unless ``--full`` is given. Programs
-that several parts need are compiled once (``DIR/cache``): the first part's compile time
-is a cold one, and rows say which. XLA measures kernels on a GPU while it compiles, which
-is why parts are not run side by side.
+NAS-Bench-201; 32x32, batch 64), on a CPU small ones unless ``--full`` is given.
+Programs that several parts need are compiled once (``DIR/cache``): the first part's
+compile time is a cold one, and rows say which. XLA measures kernels on a GPU while it
+compiles, which is why parts are not run side by side.
 """
 
 import dataclasses
@@ -32,7 +34,10 @@ import common
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = ("steps", "scaling", "roofline", "memory", "compile")
-SMALL = "--channels 8 --cells 3 --cells-per-stage 1 --side 16 --batch-size 32".split()
+SMALL = (
+    *("--channels", "8", "--cells", "3", "--cells-per-stage", "1"),
+    *("--side", "16", "--batch-size", "32"),
+)
 EPOCHS = 50  # of the published search
 
 
@@ -128,7 +133,7 @@ def parts_of(device: str, full: bool) -> list[Part]:
     ]
     return [
         own._replace(
-            arguments=own.arguments + (() if full else tuple(SMALL)),
+            arguments=(*own.arguments, *(() if full else SMALL)),
             least=scale * own.least,
             most=scale * own.most,
         )
@@ -181,7 +186,9 @@ def projected(row: dict[str, Any]) -> float | None:
     augmentation, checkpoints and diagnoses.
     """
     published = {"channels": 16, "cells": 8, "side": 32, "batch_size": 64}
-    if row.get("case") != "darts" or any(row[k] != v for k, v in published.items()):
+    if row.get("case") != "darts" or "jnas_s" not in row:
+        return None
+    if any(row[name] != value for name, value in published.items()):
         return None
     before = row["init_s"] + row["lower_s"] + row["compile_s"]
     return before + EPOCHS * common.STEPS_PER_EPOCH * row["jnas_s"]
@@ -199,14 +206,16 @@ def tables(folder: Path, done: list[dict[str, Any]]) -> str:
         about = [last.get("device", ""), *versions, f"commit {last.get('commit')}"]
         text += [f"## {script}", ", ".join(filter(None, about))]
         text.append(importlib.import_module(script).table(rows))
-        whole = [(row, projected(row)) for row in rows]
-        text += [
-            f"{EPOCHS} epochs of {common.STEPS_PER_EPOCH} steps, {common.shape_of(row)}, "
-            f"with compilation ({row['cache']}): {found / 60:.1f} minutes by these "
-            "figures (augmentation and diagnoses not counted)."
-            for row, found in whole
-            if found is not None
-        ]
+        for row in rows:
+            found = projected(row)
+            if found is None:
+                continue
+            text.append(
+                f"{EPOCHS} epochs of {common.STEPS_PER_EPOCH} steps, "
+                f"{common.shape_of(row)}, with compilation ({row['cache']}): "
+                f"{found / 60:.1f} minutes by these figures (augmentation and "
+                "diagnoses not counted)."
+            )
     lines = [[row["part"], row["command"], row["became"], row["s"]] for row in done]
     text += ["## Parts", common.markdown(("part", "command", "", "seconds"), lines)]
     return "\n\n".join(text) + "\n"

@@ -15,13 +15,17 @@ import numpy as np
 __all__ = ["Flops", "count", "needed"]
 
 _ELEMENTWISE = frozenset(
-    ("add", "sub", "mul", "div", "neg", "max", "min", "abs", "sign", "add_any")
-    + ("exp", "exp2", "expm1", "log", "log1p", "pow", "integer_pow", "square")
-    + ("sqrt", "rsqrt", "cbrt", "tanh", "logistic", "erf", "sin", "cos")
+    {
+        *("add", "sub", "mul", "div", "neg", "max", "min", "abs", "sign", "add_any"),
+        *("exp", "exp2", "expm1", "log", "log1p", "pow", "integer_pow", "square"),
+        *("sqrt", "rsqrt", "cbrt", "tanh", "logistic", "erf", "sin", "cos"),
+    }
 )
 _REDUCTIONS = frozenset(
-    ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin")
-    + ("cumsum",)
+    {
+        *("reduce_sum", "reduce_max", "reduce_min", "reduce_prod"),
+        *("argmax", "argmin", "cumsum"),
+    }
 )
 
 

@@ -210,14 +210,10 @@ def main(config: Config) -> None:
         print(json.dumps(measure(config.spaces[0], config.forms[0], config)))
         return
     for space in () if config.table else config.spaces:
-        for place in chosen:
-            row = {"space": space, "form": names[place]}
-            row = common.append(
-                config.out, row | in_process(space, row["form"], config)
-            )
-            print(
-                space, row["form"], row.get("total_mib", row.get("failed")), flush=True
-            )
+        for form in config.forms:
+            row = {"space": space, "form": form, **in_process(space, form, config)}
+            row = common.append(config.out, row)
+            print(space, form, row.get("total_mib", row.get("failed")), flush=True)
     rows = common.read(config.out)
     print(table(rows))
     if config.plot is not None:

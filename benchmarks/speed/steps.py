@@ -33,7 +33,7 @@ import os
 import statistics
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import common
 
@@ -60,6 +60,8 @@ class Config(common.Sizes):
       warmups: turns before; default: 1 on a CPU, else 2.
       torch_steps: PyTorch's steps in a turn; default: 1 on a CPU, else 3.
       threads: of both libraries on a CPU; default: all cores that the process may use.
+      only: measure one library only, in rows without a ratio: to see whether having
+        both in one process changes anything, or where they can't share one.
       channels_last: the layout of PyTorch's arrays.
       table: print the table of ``out`` and measure nothing.
       plot: PNG file of the table's ratios.
@@ -71,6 +73,7 @@ class Config(common.Sizes):
     warmups: int | None = None
     torch_steps: int | None = None
     threads: int | None = None
+    only: Literal["jnas", "torch"] | None = None
     channels_last: bool = False
     table: bool = False
     plot: Path | None = None
@@ -138,47 +141,57 @@ def measure(case: str, config: Config) -> dict[str, Any]:
     import jax
 
     on_cpu = jax.default_backend() == "cpu"
-    theirs, about = with_torch(case, config)
-    ours = common.compile_step(common.compose(case, config), config)
     torch_steps = config.torch_steps or (1 if on_cpu else 3)
+    row: dict[str, Any] = {"case": case, "threads": config.threads}
+    turns: dict[str, tuple[int, Callable[[], Any]]] = {}
+    if config.only != "torch":
+        ours = common.compile_step(common.compose(case, config), config)
+        turns["jnas"] = ours.steps, ours.take
+        row |= ours.told
+    if config.only != "jnas":
+        theirs, about = with_torch(case, config)
 
-    def several():
-        for _ in range(torch_steps):
-            theirs()
+        def several():
+            for _ in range(torch_steps):
+                theirs()
 
+        turns["torch"] = torch_steps, several
+        row |= about | {"torch_steps": torch_steps}
     rounds = config.rounds * (3 if case == "gdas" else 1)
     warmups = config.warmups or (1 if on_cpu else 2)
-    turns = {"jnas": ours.take, "torch": several}
-    spent = common.alternate(turns, rounds, warmups)
-    jnas_s = [value / ours.steps for value in spent["jnas"]]
-    torch_s = [value / torch_steps for value in spent["torch"]]
-    ratios = [b / a for a, b in zip(jnas_s, torch_s, strict=True)]
-    row = {"case": case, **common.spread("jnas_s", jnas_s)}
-    row |= common.spread("torch_s", torch_s) | common.spread("ratio", ratios)
-    if case == "gdas":
-        row["ratio"] = statistics.fmean(torch_s) / statistics.fmean(jnas_s)
-    row |= {"rounds": rounds, "torch_steps": torch_steps, "threads": config.threads}
-    return row | ours.told | about | common.about(config)
+    calls = {name: call for name, (_, call) in turns.items()}
+    spent = common.alternate(calls, rounds, warmups)
+    each = {name: [s / turns[name][0] for s in spent[name]] for name in turns}
+    for name, values in each.items():
+        row |= common.spread(f"{name}_s", values)
+    if config.only is None:
+        pairs = zip(each["jnas"], each["torch"], strict=True)
+        row |= common.spread("ratio", [b / a for a, b in pairs])
+        if case == "gdas":
+            means = {name: statistics.fmean(values) for name, values in each.items()}
+            row["ratio"] = means["torch"] / means["jnas"]
+    return row | {"rounds": rounds} | common.about(config)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown."""
     lines = []
     for row in rows:
-        spread = f"{row['ratio_min']:.2f}-{row['ratio_max']:.2f}"
-        lines.append(
-            [
-                row["case"],
-                common.shape_of(row)
-                + (", PyTorch channels last" if "last" in row["torch_layout"] else "")
-                + (", no TF32" if row["precision"] == "highest" else ""),
-                common.seconds(row["jnas_s"]),
-                common.seconds(row["torch_s"]),
-                f"{row['ratio']:.2f} ({spread})",
-                f"{row['lower_s'] + row['compile_s']:.0f} ({row['cache']})",
-                f"{row['temporaries_mib']:,.0f}",
-            ]
-        )
+        sizes = common.shape_of(row)
+        if "last" in row.get("torch_layout", ""):
+            sizes += ", PyTorch channels last"
+        if row["precision"] == "highest":
+            sizes += ", no TF32"
+        cells = [row["case"], sizes]
+        cells += [common.seconds(row.get(f"{name}_s")) for name in ("jnas", "torch")]
+        ratio = compiled = temporaries = None
+        if "ratio" in row:
+            ratio = f"{row['ratio']:.2f} ({row['ratio_min']:.2f}-"
+            ratio += f"{row['ratio_max']:.2f})"
+        if "compile_s" in row:
+            compiled = f"{row['lower_s'] + row['compile_s']:.0f} ({row['cache']})"
+            temporaries = f"{row.get('temporaries_mib', 0.0):,.0f}"
+        lines.append([*cells, ratio, compiled, temporaries])
     header = "step|sizes|jnas|PyTorch|PyTorch / jnas (min-max)"
     header += "|trace and compile, s (cache)|temporaries, MiB"
     return common.markdown(header.split("|"), lines)
@@ -186,7 +199,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """The ratios as bars, their range over the rounds as lines."""
-    figure, (ax,) = common.figure(height=0.8 + 0.45 * len(rows))
+    rows = [row for row in rows if "ratio" in row]
+    figure, (ax,) = common.figure(height=0.9 + 0.45 * len(rows))
     places = range(len(rows))
     ratios = [row["ratio"] for row in rows]
     # The ratio of means may lie outside the range of single rounds' ratios.
@@ -211,25 +225,29 @@ def main(config: Config) -> None:
         threads = config.threads or len(os.sched_getaffinity(0))
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
         config = dataclasses.replace(config, threads=threads)
-        check_torch(threads)
+        if config.only != "jnas":
+            check_torch(threads, config.only)
         for case in config.cases:
             row = common.append(config.out, measure(case, config))
-            print(f"{case}: {row['ratio']} times as fast", flush=True)
+            if "ratio" in row:
+                print(f"{case}: {row['ratio']:.2f} times as fast", flush=True)
     rows = common.read(config.out)
     print(table(rows))
     if config.plot is not None:
         plot(rows, config.plot)
 
 
-def check_torch(threads: int) -> None:
+def check_torch(threads: int, only: str | None) -> None:
     """PyTorch must be there, for the same device as JAX; sets its threads."""
     try:
         import torch
     except ImportError:
         raise SystemExit("steps.py needs PyTorch: pip install torch") from None
+    torch.set_num_threads(threads)
+    if only is not None:
+        return
     import jax
 
-    torch.set_num_threads(threads)
     if torch.cuda.is_available() != (jax.default_backend() == "gpu"):
         raise SystemExit(
             f"JAX runs on {jax.default_backend()} and PyTorch on "
