@@ -250,9 +250,9 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Rate by intensity (computed products per byte of XLA), under the ceilings."""
     tops = [row for row in rows if "ceiling" in row]
     points = [row for row in rows if "ceiling" not in row]
-    figure, (ax,) = common.figure(6.0, 4.0)
+    figure, (ax,) = common.figure(8.0, 4.0)
     bandwidth = best(tops, "copy")
-    xs = [2.0 ** (k / 4) for k in range(-12, 45)]
+    xs = [2.0 ** (k / 4) for k in range(-12, 33)]
     for dtype, shade in (("float32", "#4477aa"), ("bfloat16", "#ee6677")):
         peak = best(tops, "matrix product", dtype)
         ys = [min(peak, x * bandwidth) / 1e9 for x in xs]
@@ -270,7 +270,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlabel("products computed per byte moved, FLOP/byte")
     ax.set_ylabel("GFLOP/s")
-    ax.legend(fontsize=7, frameon=False, loc="lower right")
+    figure.legend(loc="outside right upper", fontsize=7, frameon=False)
     figure.savefig(path)
 
 

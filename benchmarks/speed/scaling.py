@@ -72,11 +72,10 @@ def plan(space: str, config: Config) -> list[tuple[str, int, Config]]:
             rows += [(factor, number, config) for number in config.seeds]
             continue
         option, given = values[factor]
-        rows += [
-            (factor, value, dataclasses.replace(config, **{option: value}))
-            for value in given
-            if value != getattr(config, option)
-        ]
+        for value in given:
+            changed: dict[str, Any] = {option: value}
+            if value != getattr(config, option):
+                rows.append((factor, value, dataclasses.replace(config, **changed)))
     return rows
 
 
@@ -161,7 +160,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Relative time by relative size, a panel for each factor that was varied."""
+    """Relative time by size, a panel for each factor; dotted: in proportion."""
     factors = [f for f in FACTORS if any(row["factor"] == f for row in rows)]
     spaces = list(dict.fromkeys(row["space"] for row in rows))
     panels = max(len(factors), 1)
@@ -176,22 +175,29 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
                     ends = [(1, 1.0)]
                     ends += [(r["value"], r[f"{form}_ratio"]) for r in varied]
                     _line(ax, ends, shades[space], style, f"{space}, {form}")
+                reach = [x for x, _ in sorted(ends)]
+                ax.plot(reach, reach, ":", color="#999999", linewidth=1)
                 continue
             option = "cells" if space == "darts" else "cells_per_stage"
             option = option if factor == "cells" else factor
             near = [row for row in mine if row["factor"] in ("base", factor)]
-            ends = [(row[option], row["step_s"]) for row in near]
+            start = near[0]["step_s"]
+            ends = [(row[option], row["step_s"] / start) for row in near]
             _line(ax, ends, shades[space], "-", space)
+            # What is in proportion to the factor.
+            reach = sorted(row[option] for row in near)
+            ideal = [x / near[0][option] for x in reach]
+            ax.plot(reach, ideal, ":", color="#999999", linewidth=1)
         ax.set_xscale("log", base=2)
         ax.set_yscale("log", base=2)
         ax.xaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_major_formatter("{x:.2g}")
         ax.tick_params(labelsize=7)
         ax.set_xlabel(factor.replace("_", " "), fontsize=8)
-        label = "time / time of one seed" if factor == "seeds" else "seconds per step"
-        ax.set_ylabel(label, fontsize=8)
+        of = "one seed" if factor == "seeds" else "the base"
+        ax.set_ylabel(f"time of a step / {of}", fontsize=8)
         if factor == "seeds" or len(spaces) > 1:
-            ax.legend(fontsize=6, frameon=False)
+            ax.legend(fontsize=6, frameon=False, handlelength=3)
     figure.savefig(path)
 
 

@@ -85,10 +85,10 @@ def test_gradients_of_a_convolution_cost_as_much_as_it_each(count):
     forward = count(conv, *shapes, padding=False).conv
 
     def loss(x, w):
-        return conv(x, w).sum()
+        return jnp.square(conv(x, w)).sum()
 
-    both = count(jax.grad(loss, (0, 1)), *shapes, padding=False).conv
-    assert both == 3 * forward or both == 2 * forward  # the value may be dropped
+    all_three = count(jax.value_and_grad(loss, (0, 1)), *shapes, padding=False).conv
+    assert all_three == 3 * forward
 
 
 def test_scans_calls_and_conditionals_are_followed(count):
@@ -281,14 +281,11 @@ def test_memory_is_told_relative_to_the_plain_form(scripts):
     assert memory.total(parts) == 8.0
 
 
-@pytest.mark.parametrize("seeds", [None, 2])
-def test_the_smallest_step_compiles_and_is_taken(scripts, seeds):
+def test_the_smallest_step_of_two_seeds_compiles_and_is_taken(scripts):
     common = scripts["common"]
-    sizes = common.Sizes(
-        channels=4, cells_per_stage=1, side=8, batch_size=2, chunk=1 if seeds else 2
-    )
-    step = common.compile_step(common.compose("nasbench201", sizes), sizes, seeds)
+    sizes = common.Sizes(channels=4, cells_per_stage=1, side=8, batch_size=2, chunk=2)
+    step = common.compile_step(common.compose("nasbench201", sizes), sizes, seeds=2)
     step.take()
     step.another(1)()
-    assert step.steps == sizes.chunk
+    assert step.steps == 2
     assert step.told["temporaries_mib"] > 0
