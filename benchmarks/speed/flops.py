@@ -74,7 +74,7 @@ def count(closed: Any, platform: str = "cpu", padding: bool = True) -> Flops:
     Returns:
       The count.
     """
-    return _jaxpr(closed.jaxpr, platform, padding, {})[0]
+    return _jaxpr(_open(closed), platform, padding, {})[0]
 
 
 def needed(space: str, sizes: Any) -> int:
@@ -125,17 +125,17 @@ def _jaxpr(
         elif name == "platform_index":
             chosen[eqn.outvars[0]] = _place(params["platforms"], platform)
         elif name == "cond":
-            branches = [branch.jaxpr for branch in params["branches"]]
+            branches = [_open(branch) for branch in params["branches"]]
             index = eqn.invars[0]
             if not hasattr(index, "val") and index in chosen:
                 branches = [branches[chosen[index]]]
             counts = [inside(branch, eqn.invars[1:])[0] for branch in branches]
             total = total.plus(max(counts, key=lambda found: found.total))
         elif name == "scan":
-            body = inside(params["jaxpr"].jaxpr, eqn.invars)[0]
+            body = inside(_open(params["jaxpr"]), eqn.invars)[0]
             total = total.plus(body, params["length"])
         elif name == "while":
-            body = inside(params["body_jaxpr"].jaxpr, ())[0]
+            body = inside(_open(params["body_jaxpr"]), ())[0]
             total = total.plus(body).plus(Flops(open_loops=1))
         elif name in _ELEMENTWISE:
             total = total.plus(Flops(elementwise=_size(eqn.outvars[0])))
@@ -159,8 +159,13 @@ def _called(name: str, params: dict[str, Any]) -> Any:
         return None  # theirs says how two elements are combined
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         if key in params:
-            return getattr(params[key], "jaxpr", params[key])
+            return _open(params[key])
     return None
+
+
+def _open(jaxpr: Any) -> Any:
+    """Without its constants, if it comes with some."""
+    return getattr(jaxpr, "jaxpr", jaxpr)
 
 
 def _place(platforms: Any, platform: str) -> int:

@@ -13,7 +13,9 @@ network, "sampled" GDAS' single path, "remat" computes cells again in the backwa
 "Arguments" are the state and two batches, "outputs" the new state and the metrics,
 "reused" what of the outputs lies in the arguments' place since the state is donated,
 "temporaries" all else at the plan's highest point. The total is arguments + outputs -
-reused + temporaries. Every program is compiled in a process of its own.
+reused + temporaries. Every program is compiled in a process of its own. The allocator's
+peak covers all that the process did, so the initial values and what XLA allocated to
+measure kernels while it compiled, too.
 
 Figures only: it never passes or fails.
 """

@@ -180,6 +180,8 @@ def measure(space: str, config: Config, known: list[dict[str, Any]]) -> dict[str
     spent = common.alternate({"step": step.take}, config.rounds, 2)["step"]
     each = [value / step.steps for value in spent]
     analysis = step.compiled.cost_analysis() or {}
+    if isinstance(analysis, list):  # one for each partition
+        analysis = analysis[0]
     turns = of_one_step(
         analysis.get("flops", 0.0), inside.products + inside.elementwise, step.steps
     )
