@@ -117,7 +117,7 @@ def parts_of(device: str, full: bool) -> list[Part]:
             part("darts-memory", "memory --spaces darts --forms plain remat", 150, 400),
         ]
     # Of small sizes, a program compiles in seconds; of the published ones in minutes.
-    scale = 25.0 if full else 1.0
+    least, most = (4.0, 25.0) if full else (1.0, 1.0)
     shapes = "" if full else "--batch-sizes 16 64 --widths 4 16 --depths-per-stage 2"
     seeds = "--factors seeds --seeds 2 4"
     found = [
@@ -134,8 +134,8 @@ def parts_of(device: str, full: bool) -> list[Part]:
     return [
         own._replace(
             arguments=(*own.arguments, *(() if full else SMALL)),
-            least=scale * own.least,
-            most=scale * own.most,
+            least=least * own.least,
+            most=most * own.most,
         )
         for own in found
     ]
