@@ -82,7 +82,10 @@ def parts_of(device: str, full: bool) -> list[Part]:
     """All parts, the most important first."""
 
     def part(name, text, least, most):
-        return Part(name, tuple(text.split()), least, most)
+        arguments = tuple(text.split())
+        if arguments[0] in ("steps", "scaling") and not full:
+            arguments += ("--limit", "40")  # rather fewer rounds than no row
+        return Part(name, arguments, least, most)
 
     if device != "cpu":
         return [
@@ -269,7 +272,7 @@ def main(config: Config) -> None:
         start = time.monotonic()
         seconds = allowed(part, left)
         if seconds is None:
-            became = f"left out: {left:.0f} s left, {part.least:.0f} needed"
+            became = f"left out: {max(left, 0):.0f} s left, {part.least:.0f} needed"
         else:
             became = run(part, config, seconds)
         spent = round(time.monotonic() - start, 1)

@@ -254,7 +254,10 @@ def _cached() -> set[str] | None:
 
 
 def alternate(
-    steps: dict[str, Callable[[], Any]], rounds: int, warmups: int = 1
+    steps: dict[str, Callable[[], Any]],
+    rounds: int,
+    warmups: int = 1,
+    limit: float | None = None,
 ) -> dict[str, list[float]]:
     """Seconds of each call, all in turn, round after round, the order reversed in each.
 
@@ -264,12 +267,17 @@ def alternate(
       steps: what is called, by name; it returns when it has finished.
       rounds: timed calls of each.
       warmups: calls of each before, which are not timed.
+      limit: seconds after which no further round begins; one is timed in any case.
 
     Returns:
-      ``rounds`` numbers for each name.
+      As many numbers for each name.
     """
     spent: dict[str, list[float]] = {name: [] for name in steps}
+    start = time.perf_counter()
     for number in range(warmups + rounds):
+        over = limit is not None and time.perf_counter() - start > limit
+        if over and number > warmups:
+            break
         for name in list(steps)[:: -1 if number % 2 else 1]:
             begin = time.perf_counter()
             steps[name]()

@@ -38,6 +38,7 @@ class Config(common.Sizes):
       depths_per_stage: cells per stage of NAS-Bench-201's network.
       seeds: numbers of seeds.
       rounds: timed turns.
+      limit: seconds of a row after which no further round begins.
       warmups: turns before, which are not timed.
       table: print the table of ``out`` and measure nothing.
       plot: PNG file of the table.
@@ -52,6 +53,7 @@ class Config(common.Sizes):
     depths_per_stage: tuple[int, ...] = (1, 3, 5)
     seeds: tuple[int, ...] = (2, 4, 8)
     rounds: int = 5
+    limit: float | None = None
     warmups: int = 2
     table: bool = False
     plot: Path | None = None
@@ -82,10 +84,12 @@ def plan(space: str, config: Config) -> list[tuple[str, int, Config]]:
 def measure(space: str, config: Config) -> dict[str, Any]:
     """The step of one seed."""
     step = common.compile_step(common.compose(space, config), config)
-    spent = common.alternate({"one": step.take}, config.rounds, config.warmups)["one"]
+    how = config.rounds, config.warmups, config.limit
+    spent = common.alternate({"one": step.take}, *how)["one"]
     each = [value / step.steps for value in spent]
     per_second = config.batch_size / statistics.median(each)
     row = common.spread("step_s", each) | {"images_per_s": per_second}
+    row["rounds"] = len(each)
     return row | step.told | common.about(config)
 
 
@@ -101,8 +105,9 @@ def measure_seeds(space: str, number: int, config: Config) -> dict[str, Any]:
             take()
 
     turns = {"one": one.take, "sequential": in_turn, "vmap": mapped.take}
-    spent = common.alternate(turns, config.rounds, config.warmups)
-    row: dict[str, Any] = {}
+    how = config.rounds, config.warmups, config.limit
+    spent = common.alternate(turns, *how)
+    row: dict[str, Any] = {"rounds": len(spent["one"])}
     for name, values in spent.items():
         each = [value / mapped.steps for value in values]
         row |= common.spread(f"{name}_s" if name != "one" else "step_s", each)

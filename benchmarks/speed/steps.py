@@ -57,6 +57,7 @@ class Config(common.Sizes):
       cases: a space, with first order; "second" by finite differences; "exact" of jnas
         only, against the same PyTorch step as "second"; "gdas": one sampled path.
       rounds: timed turns of each, after those that are not.
+      limit: seconds of a case after which no further round begins.
       warmups: turns before; default: 1 on a CPU, else 2.
       torch_steps: PyTorch's steps in a turn; default: 1 on a CPU, else 3.
       threads: of both libraries on a CPU; default: all cores that the process may use.
@@ -70,6 +71,7 @@ class Config(common.Sizes):
     out: Path
     cases: tuple[str, ...] = CASES
     rounds: int = 5
+    limit: float | None = None
     warmups: int | None = None
     torch_steps: int | None = None
     threads: int | None = None
@@ -160,7 +162,7 @@ def measure(case: str, config: Config) -> dict[str, Any]:
     rounds = config.rounds * (3 if case == "gdas" else 1)
     warmups = config.warmups or (1 if on_cpu else 2)
     calls = {name: call for name, (_, call) in turns.items()}
-    spent = common.alternate(calls, rounds, warmups)
+    spent = common.alternate(calls, rounds, warmups, config.limit)
     each = {name: [s / turns[name][0] for s in spent[name]] for name in turns}
     for name, values in each.items():
         row |= common.spread(f"{name}_s", values)
@@ -170,7 +172,7 @@ def measure(case: str, config: Config) -> dict[str, Any]:
         if case == "gdas":
             means = {name: statistics.fmean(values) for name, values in each.items()}
             row["ratio"] = means["torch"] / means["jnas"]
-    return row | {"rounds": rounds} | common.about(config)
+    return row | {"rounds": len(next(iter(spent.values())))} | common.about(config)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -182,6 +182,12 @@ def test_alternating_reverses_the_order_and_leaves_warm_ups_out(scripts):
     assert {name: len(values) for name, values in spent.items()} == {"a": 2, "b": 2}
 
 
+def test_alternating_stops_at_its_limit_with_one_round_at_least(scripts):
+    alternate = scripts["common"].alternate
+    assert alternate({"a": int}, rounds=9, warmups=2, limit=0.0)["a"][1:] == []
+    assert len(alternate({"a": int}, rounds=9, limit=60.0)["a"]) == 9
+
+
 def test_rows_survive_a_line_that_was_cut_short(scripts, tmp_path, capsys):
     common, path = scripts["common"], tmp_path / "deep" / "rows.jsonl"
     row = common.append(path, {"x": 1.23456789, "n": 123456})
