@@ -50,7 +50,7 @@ class Search:
         logits = self.forward(self.net, images, self.arch)
         return nn.functional.cross_entropy(logits, labels)
 
-    def arch_step(self, train, val) -> float:
+    def arch_step(self, train, val) -> torch.Tensor:
         """Updates the architecture; the loss on the validation batch."""
         self.arch_tx.zero_grad()
         if self.order == 1:
@@ -59,16 +59,16 @@ class Search:
         else:
             loss = self.unrolled(train, val)
         self.arch_tx.step()
-        return float(loss.detach())
+        return loss.detach()
 
-    def weight_step(self, train) -> float:
+    def weight_step(self, train) -> torch.Tensor:
         """Updates the weights; the loss on the training batch."""
         self.weight_tx.zero_grad()
         loss = self.loss(train)
         loss.backward()
         nn.utils.clip_grad_norm_(self.weights, 5.0)
         self.weight_tx.step()
-        return float(loss.detach())
+        return loss.detach()
 
     def unrolled(self, train, val) -> torch.Tensor:
         """Leaves the second-order gradient in arch; the loss after the virtual step."""
