@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jnas.errors import JnasError, unknown_name
 from jnas.networks import base
 from jnas.spaces import Cell, Edge, Genotype
-from jnas.supernet import address, sequence
+from jnas.supernet import address, layers, sequence
 from jnas.supernet.build import check_positive
 
 __all__ = ["genotype_cell", "language_model", "recurrent", "vanilla_rnn"]
