@@ -1,9 +1,9 @@
 """Searches in bfloat16 and float32: accuracy of the supernet and of what is found.
 
-Digits, first-order DARTS in the NAS-Bench-201 space; the same seeds in both, so the same
-initial values and order of the data. The found cell is trained once from scratch in the
-dtype and with the seed of its search. One row of JSON a dtype and seed, appended at
-once, so that the same command goes on where it was stopped; then a Markdown table::
+Digits, first-order DARTS in the NAS-Bench-201 space; the same seeds in both, so the
+same initial values and order of the data. The found cell is trained once from scratch
+in the dtype and with the seed of its search. One row of JSON a dtype and seed, appended
+at once, so that the same command goes on where it was stopped; then a Markdown table::
 
     python benchmarks/precision.py --out precision.jsonl
 
@@ -126,7 +126,9 @@ def compare(first: list[float], second: list[float]) -> tuple[float, float, floa
 def table(rows: list[dict[str, Any]]) -> str:
     """Mean ± standard deviation over the seeds, and the difference."""
     names = [name for name in FIGURES if name in rows[0]]
-    lines = ["| dtype | seeds | " + " | ".join(FIGURES[n] for n in names) + " | a step |"]
+    lines = [
+        "| dtype | seeds | " + " | ".join(FIGURES[n] for n in names) + " | a step |"
+    ]
     lines.append("|---" * (len(names) + 3) + "|")
     values: dict[str, list[list[float]]] = {name: [] for name in names}
     for dtype in DTYPES:
@@ -143,7 +145,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     cells = []
     for name in names:
         difference, error, limit = compare(*values[name])
-        cells.append(f"{difference:+.2%}, standard error {error:.2%}, limit {limit:.2%}")
+        cells.append(
+            f"{difference:+.2%}, standard error {error:.2%}, limit {limit:.2%}"
+        )
     lines.append("| difference | | " + " | ".join(cells) + " | |")
     return "\n".join(lines)
 

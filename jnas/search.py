@@ -365,8 +365,8 @@ def differentiable(
         """The loss ``(weights, arch, batch, key) -> (scalar, aux)`` of a phase.
 
         ``virtual``: the training loss inside a hypergradient, which is differentiated
-        by arch, too, and leaves out the task's penalty, as the authors' code does. Where
-        it is differentiated twice it is computed precisely.
+        by arch, too, and leaves out the task's penalty, as the authors' code does; what
+        is differentiated twice is computed precisely.
         """
         precise = virtual and hypergradient.second_order
 

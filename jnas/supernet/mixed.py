@@ -325,7 +325,11 @@ def from_linen(
                 _nest(collection, (*path, choice), values)
         computed = wide if precise else dtype
         outputs, changed = module.apply(
-            {"params": _cast(weights, computed), **model_state, _COLLECTION: collection},
+            {
+                "params": _cast(weights, computed),
+                **model_state,
+                _COLLECTION: collection,
+            },
             _cast(inputs, computed),
             **call_options(train, statistics),
             mutable=list(model_state),

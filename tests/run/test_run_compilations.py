@@ -33,7 +33,7 @@ def compiled():
 def composed(data, name="darts"):
     return jnas.presets.get(name)(
         jnas.spaces.nasbench201(),
-        channels=2,
+        channels=4,
         cells_per_stage=1,
         epochs=EPOCHS,
         steps_per_epoch=-(-len(data.train) // BATCH),
