@@ -33,6 +33,7 @@ class Config:
       batch_size: of both batches.
       steps: timed steps, after one that is not.
       half: "step" (both half-steps), "weights" or "arch".
+      dtype: what the network computes in, "float32" or "bfloat16".
     """
 
     space: str = "darts"
@@ -42,6 +43,7 @@ class Config:
     batch_size: int = 64
     steps: int = 3
     half: str = "step"
+    dtype: str = "float32"
 
 
 def measure(config: Config) -> dict:
@@ -50,6 +52,7 @@ def measure(config: Config) -> dict:
     search = jnas.presets.darts(
         jnas.spaces.get(config.space),
         channels=config.channels,
+        dtype=config.dtype,
         **{depth: config.cells},
     )
     rng = np.random.default_rng(0)

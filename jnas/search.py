@@ -171,7 +171,8 @@ class Search(NamedTuple):
       evaluate: ``(state, mixture, batch, *, statistics="batch") -> (loss, metrics)``,
         without drop path and skip dropout.
       lambda_max: ``(state, batch, *, products=20) -> scalar``, the largest eigenvalue
-        of the loss' Hessian by arch, at the deterministic mixture; pure.
+        of the loss' Hessian by arch, at the deterministic mixture, computed in at least
+        float32; pure.
       regularizer: the plug-in, for its ``epoch_end`` hook.
       task: what is learned.
       config: names and hyper-parameters, for the record; a preset fills it.
@@ -334,7 +335,15 @@ def differentiable(
         )
 
     def forward(
-        state, weights, mixed, batch, key, model_state, statistics=None, drops=True
+        state,
+        weights,
+        mixed,
+        batch,
+        key,
+        model_state,
+        statistics=None,
+        drops=True,
+        precise=False,
     ):
         outputs, model_state = supernet.apply(
             weights,
@@ -347,6 +356,7 @@ def differentiable(
             if drops
             else None,
             key=key,
+            precise=precise,
         )
         loss, metrics = task.loss(outputs, batch)
         return loss, metrics, model_state, outputs
@@ -355,20 +365,30 @@ def differentiable(
         """The loss ``(weights, arch, batch, key) -> (scalar, aux)`` of a phase.
 
         ``virtual``: the training loss inside a hypergradient, which is differentiated
-        by arch, too, and leaves out the task's penalty, as the authors' code does.
+        by arch, too, and leaves out the task's penalty, as the authors' code does; what
+        is differentiated twice is computed precisely.
         """
+        precise = virtual and hypergradient.second_order
 
         def loss(weights, arch, batch, key):
             sample_key, change_key, forward_key, penalty_key = jax.random.split(key, 4)
 
-            def loss_fn(weights, mixed, *, statistics="batch", key):
+            def loss_fn(weights, mixed, *, statistics="batch", key, precise=precise):
                 mixed = regularizer.project(state.regularizer_state, mixed)
                 return forward(
-                    state, weights, mixed, batch, key, model_state, statistics
+                    state,
+                    weights,
+                    mixed,
+                    batch,
+                    key,
+                    model_state,
+                    statistics,
+                    precise=precise,
                 )[0]
 
             context = {
                 "loss_fn": loss_fn,
+                "precise_loss_fn": functools.partial(loss_fn, precise=True),
                 "step": state.step,
                 "phase": phase,
                 "probabilities": functools.partial(decided, state),
@@ -389,7 +409,7 @@ def differentiable(
             if phase == "weights" and not virtual:
                 mixed = jax.lax.stop_gradient(mixed)
             value, metrics, new_state, outputs = forward(
-                state, weights, mixed, batch, forward_key, model_state
+                state, weights, mixed, batch, forward_key, model_state, precise=precise
             )
             penalty = regularizer.penalty(
                 state.regularizer_state,
@@ -589,6 +609,7 @@ def differentiable(
                 batch,
                 state.key,
                 {**state.model_state, **state.streams},
+                precise=True,
             )[0]
 
         return regularizers.curvature.largest_eigenvalue(

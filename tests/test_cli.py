@@ -206,6 +206,7 @@ BAD = {
     "order": (["--order", "3"], "order must be 1 or 2"),
     "second": (["--order", "2", "--second-order", "fd"], "must be one of exact"),
     "seeds": (["--retrain-seeds", "0"], "--retrain-seeds must be at least 1"),
+    "dtype": (["--dtype", "bf16"], "Expected one of ('float32', 'bfloat16')"),
     "retrain": (["--retrain-epochs", "-2"], "--retrain-epochs must be >= 0"),
 }
 

@@ -32,10 +32,13 @@ class Hypergradient(NamedTuple):
         statistics, carries) is updated by that evaluation alone. ``key`` goes to the
         validation loss as it is; the training loss gets ``fold_in(key, 1)``, the same
         one in all its evaluations, so that a stochastic loss is one function.
+      second_order: whether it takes second derivatives of the training loss, which is
+        then computed in at least float32.
     """
 
     init: Callable[[Any, Any], Any]
     estimate: Callable[..., tuple[Any, Any, dict[str, Any]]]
+    second_order: bool = False
 
 
 def stateless(weights: Any, arch: Any) -> tuple[()]:

@@ -132,7 +132,7 @@ def implicit(
             },
         )
 
-    return base.Hypergradient(base.stateless, estimate)
+    return base.Hypergradient(base.stateless, estimate, second_order=True)
 
 
 def _repeat(body: Callable[[Any], Any], start: Any, times: int) -> Any:

@@ -143,7 +143,7 @@ def unrolled(
         grad = products.add(direct, response)
         return grad, state, {**aux, "response": response}
 
-    return base.Hypergradient(base.stateless, estimate)
+    return base.Hypergradient(base.stateless, estimate, second_order=True)
 
 
 def _updater(tx: Any, opt_state: Any) -> tuple[Callable[..., Any], Any, Any]:

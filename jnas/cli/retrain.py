@@ -15,7 +15,8 @@ __all__ = ["Retrain", "run"]
 _SMALL = {"epochs": 30, "batch_size": 64, "channels": 8, "width": 64, "bptt": 35}
 _FIELDS = (
     *("epochs", "batch_size", "channels", "cells", "cells_per_stage", "width", "bptt"),
-    *("learning_rate", "weight_decay", "drop_path", "label_smoothing", "mixup"),
+    *("dtype", "learning_rate", "weight_decay", "drop_path"),
+    *("label_smoothing", "mixup"),
 )
 _OF_TEXT, _OF_IMAGES = ("width", "bptt"), ("channels", "cells", "cells_per_stage")
 
@@ -58,6 +59,9 @@ class Retrain:
     """Width of recurrent networks (without a recipe: 64)."""
     bptt: int | None = None
     """Times of a window of text (without a recipe: 35)."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """What the network computes in (default: the recipe's, which is float32 of all
+    published ones); weights, statistics and losses are float32 in any case."""
     learning_rate: float | None = None
     """At the start."""
     weight_decay: float | None = None

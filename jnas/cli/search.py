@@ -57,6 +57,9 @@ class Search:
     """Of the supernet's weights (default: the method's)."""
     arch_learning_rate: float | None = None
     """Of the architecture (default: the published one, scaled to short searches)."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the networks compute in, in search and retraining; weights, statistics,
+    losses and the architecture are float32 in any case."""
     seed: int = 0
     """Of the search."""
     retrain_epochs: int | None = None
@@ -138,6 +141,7 @@ def _options(args: Search, method: Any, space: Any, data: Any) -> tuple[dict, di
     options: dict[str, Any] = {
         "epochs": args.epochs,
         "arch_learning_rate": args.arch_learning_rate,
+        "dtype": args.dtype,
     }
     known = inspect.signature(method).parameters
     for name, default in (("order", 1), ("second_order", "exact")):
@@ -246,6 +250,7 @@ def _compare(args, genotype, space, data, retraining, workdir) -> dict[str, Any]
         options = {"recipe": args.retrain_recipe}
         if args.retrain_epochs:
             options["epochs"] = args.retrain_epochs
+    options["dtype"] = args.dtype
     if args.retrain_learning_rate is not None:
         options["learning_rate"] = args.retrain_learning_rate
     return {

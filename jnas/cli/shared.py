@@ -4,6 +4,8 @@ import dataclasses
 import math
 import os
 import statistics
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +128,28 @@ def _folded(genotype: Any) -> str:
 
 
 def use_cache() -> None:
-    """Keeps compiled programs in the user's cache folder, unless JAX is told where."""
+    """Keeps compiled programs in the user's cache folder, unless JAX is told where.
+
+    Where that can't be written, one line says so, and the command runs without.
+    """
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    jax.config.update("jax_compilation_cache_dir", str(Path(root) / "jnas" / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(root) / "jnas" / "xla"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        print(
+            f"jnas: can't keep compiled programs in {folder} "
+            f"({error.strerror or error}), so every run compiles anew: set "
+            "XDG_CACHE_HOME to a folder that can be written",
+            file=sys.stderr,
+        )
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -224,8 +224,7 @@ def build(
     check_positive(channels=channels, num_classes=num_classes)
     if stem not in _STEMS:
         raise unknown_name("stem", stem, _STEMS)
-    if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
-        raise JnasError(f"dtype must be a floating type, got {jnp.dtype(dtype).name}")
+    dtype = layers.check_dtype(dtype)
     kinds = cell_kinds(genotype.names, cells, cells_per_stage)
     stages = not genotype.is_darts_like
     if stages and (auxiliary or stem != "cifar"):
@@ -255,7 +254,7 @@ def build(
         "num_classes": num_classes,
         "auxiliary": bool(auxiliary),
         "stem": stem,
-        "dtype": jnp.dtype(dtype).name,
+        "dtype": dtype.name,
     }
 
     def check(inputs, head):

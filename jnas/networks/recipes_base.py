@@ -15,6 +15,7 @@ from jnas.networks import recipes_checks, recipes_images, recipes_text
 from jnas.networks.base import Network
 from jnas.networks.training import Trainer
 from jnas.spaces import Genotype
+from jnas.supernet import layers
 from jnas.supernet.sequence import Dropouts
 
 __all__ = ["FORMAT", "Recipe", "check_names"]
@@ -42,6 +43,7 @@ class Recipe:
       width: text: of the embedding and the hidden state.
       bptt: text: times of a window.
       dropouts: text: of the network; a `Dropouts` or a mapping.
+      dtype: of what the network computes; its name, as in `build`.
       weight_decay: coupled L2 on every parameter.
       clip: maximal global norm of the gradient, or None.
       momentum: images: of SGD.
@@ -83,6 +85,7 @@ class Recipe:
     width: int | None = None
     bptt: int | None = None
     dropouts: Dropouts | None = None
+    dtype: str = "float32"
     weight_decay: float = 3e-4
     clip: float | None = None
     momentum: float = 0.9
@@ -112,6 +115,7 @@ class Recipe:
                     f"{name} is for {other}, but recipe {self.name!r} is for "
                     f"{self.kind}: leave it out"
                 )
+        object.__setattr__(self, "dtype", layers.check_dtype(self.dtype).name)
         recipes_checks.check(_fields(self))
 
     def _read(self, name: str, kind: type) -> None:
@@ -209,7 +213,8 @@ network of the cells normal, reduce has: give cells=..., or take another recipe
                 f"recipe={'darts_rnn' if recurrent else 'darts'!r}"
             )
         if recurrent:
-            return {"width": self.width, "dropouts": self.dropouts}
+            own = ("width", "dropouts", "dtype")
+            return {name: getattr(self, name) for name in own}
         depth = "cells" if genotype.is_darts_like else "cells_per_stage"
         if getattr(self, depth) is None:
             raise JnasError(
@@ -217,7 +222,7 @@ network of the cells normal, reduce has: give cells=..., or take another recipe
                 f"cells {', '.join(genotype.names)} has: give {depth}=..., or take "
                 "another recipe"
             )
-        own = ("channels", depth, "stem", "auxiliary")
+        own = ("channels", depth, "stem", "auxiliary", "dtype")
         return {name: getattr(self, name) for name in own}
 
     def trainer(self, network: Network, *, steps_per_epoch: int) -> Trainer:

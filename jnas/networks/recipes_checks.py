@@ -29,7 +29,7 @@ _NEEDED = {
 }
 _COUNTS = (*_NEEDED["images"], "cells", "cells_per_stage", "width", "bptt")
 _FLAGS = ("auxiliary", "nesterov")
-_TEXTS = ("name", "kind", "stem", "schedule", "intended", "source")
+_TEXTS = ("name", "kind", "stem", "dtype", "schedule", "intended", "source")
 _OBJECTS = ("augment", "dropouts")  # these check themselves
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jnas.errors import JnasError, unknown_name
 from jnas.networks import base
 from jnas.spaces import Cell, Edge, Genotype
-from jnas.supernet import address, sequence
+from jnas.supernet import address, layers, sequence
 from jnas.supernet.build import check_positive
 
 __all__ = ["genotype_cell", "language_model", "recurrent", "vanilla_rnn"]
@@ -155,8 +155,7 @@ def language_model(
       (2, 4)
     """
     check_positive(vocab_size=vocab_size, width=width)
-    if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
-        raise JnasError(f"dtype must be a floating type, got {jnp.dtype(dtype).name}")
+    dtype = layers.check_dtype(dtype)
     dropouts = (dropouts or sequence.Dropouts()).check()
 
     def init(key, inputs):
@@ -200,7 +199,7 @@ def language_model(
         "width": width,
         "nodes": len(genotype.cells[0][1].edges),
         "dropouts": dropouts._asdict(),
-        "dtype": jnp.dtype(dtype).name,
+        "dtype": dtype.name,
     }
     return base.Network(genotype, init, apply, config)
 

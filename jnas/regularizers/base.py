@@ -78,8 +78,9 @@ class Regularizer(NamedTuple):
         -> scalar`` is the task's loss on the batch of the phase.
       rates: ``(state, *, step) -> dict`` of traced rates for the supernet.
       penalty: ``(state, *, weights, arch, mixture, loss_fn, key, step, phase,
-        probabilities) -> scalar``, added to the objective of the phase;
-        ``probabilities(arch)`` is the deterministic mixture.
+        probabilities, precise_loss_fn) -> scalar``, added to the objective of the
+        phase; ``probabilities(arch)`` is the deterministic mixture,
+        ``precise_loss_fn`` computes as ``loss_fn`` in at least float32.
       gradients: ``(state, weight_grads, *, supernet, step) -> (state, weight_grads,
         trainable)``; ``trainable`` is None or a mask tree like the weights.
       observe: ``(state, *, val_grads, supernet, step) -> state``, in each arch

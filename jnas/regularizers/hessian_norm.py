@@ -10,6 +10,8 @@ mixture, added to the architecture's loss:
     "frobenius":  ||H||_F                     root of Hutchinson's estimate
     "trace":      tr H                        Hutchinson's estimate; may be negative
 
+In a search of another compute dtype this curvature is computed in at least float32.
+
 The gradient of an eigenvalue of H is that of v'Hv with its vector held (Hellmann,
 Feynman), exact for a simple eigenvalue and a converged vector.
 """
@@ -83,6 +85,7 @@ def hessian_norm(
         key,
         step,
         probabilities=None,
+        precise_loss_fn=None,
         **context,
     ):
         del state, context
@@ -93,11 +96,12 @@ def hessian_norm(
                 "hessian_norm needs probabilities=, arch -> mixture, in its penalty: "
                 "pass functools.partial(relaxation.probabilities, space=space)"
             )
+        value = precise_loss_fn or loss_fn
         loss_key, key = jax.random.split(key)
 
         def loss(arch):
             mixed = probabilities(arch)
-            return loss_fn(weights, mixed, statistics=statistics, key=loss_key)
+            return value(weights, mixed, statistics=statistics, key=loss_key)
 
         product, size = curvature.flat_product(loss, arch)
         if kind == "trace":

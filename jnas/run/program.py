@@ -102,7 +102,8 @@ def initializer(init_fn: Callable[..., Any]) -> Callable[..., Any]:
 
     Args:
       init_fn: ``(key) -> state``, pure. The arrays of a `jax.tree_util.Partial` are
-        arguments of the program and no constants in it.
+        arguments of the program and no constants in it; `functools.partial`s that
+        give one function equal shapes are the same one.
 
     Returns:
       The function; the state has no weak types, so that it keeps its type in steps.
@@ -113,17 +114,28 @@ def initializer(init_fn: Callable[..., Any]) -> Callable[..., Any]:
     """
     if isinstance(init_fn, jax.tree_util.Partial):
         return _init(init_fn)  # not to be kept alive by the cache
+    leaves, structure = (), None
+    if isinstance(init_fn, functools.partial):
+        # Partials are equal only to themselves, and each run makes one.
+        given, tree = jax.tree.flatten((init_fn.args, init_fn.keywords))
+        if given and all(isinstance(x, jax.ShapeDtypeStruct) for x in given):
+            init_fn, leaves, structure = init_fn.func, tuple(given), tree
     try:
         hash(init_fn)
     except TypeError:
-        return _init(init_fn)
-    return _init_cached(init_fn)
+        return _init(init_fn, leaves, structure)
+    return _init_cached(init_fn, leaves, structure)
 
 
-def _init(init_fn: Callable[..., Any]) -> Callable[..., Any]:
+def _init(
+    init_fn: Callable[..., Any], leaves: tuple[Any, ...] = (), structure: Any = None
+) -> Callable[..., Any]:
     if isinstance(init_fn, jax.tree_util.Partial):
         run = jax.jit(lambda function, key: jax.tree.map(_strong, function(key)))
         return functools.partial(run, init_fn)
+    if leaves:
+        args, keywords = jax.tree.unflatten(structure, leaves)
+        init_fn = functools.partial(init_fn, *args, **keywords)
     return jax.jit(lambda key: jax.tree.map(_strong, init_fn(key)))
 
 

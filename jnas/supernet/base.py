@@ -33,8 +33,10 @@ class Supernet(NamedTuple):
       space: what can be chosen.
       init: ``(key, inputs) -> Variables``; ``inputs`` is a batch or its shapes.
       apply: ``(weights, model_state, mixture, inputs, *, train, statistics=None,
-        rates=None, key=None) -> (outputs, model_state)``. ``statistics`` is "batch" or
-        "running" (default by ``train``); only "batch" updates the model state.
+        rates=None, key=None, precise=False) -> (outputs, model_state)``. ``statistics``
+        is "batch" or "running" (default by ``train``); only "batch" updates the model
+        state. ``precise`` computes in at least float32, whatever the compute dtype:
+        second derivatives of narrower arithmetic are mostly rounding.
       op_sum: ``(tree like weights) -> {group: [cells, E, O]}``, sums per operation.
       op_mask: ``({group: [cells, E, O]}) -> tree like weights``, each weight gets the
         entry of its operation; weights outside operations get 1.

@@ -17,6 +17,7 @@ from jnas.supernet import (
     dropping,
     fixed_reduction,
     initial,
+    layers,
     macro,
     operations,
     partial,
@@ -225,8 +226,7 @@ def build(
         channels=channels, num_classes=num_classes, partial_channels=partial_channels
     )
     partial.check(partial_channels, channels)
-    if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
-        raise JnasError(f"dtype must be a floating type, got {jnp.dtype(dtype).name}")
+    dtype = layers.check_dtype(dtype)
     for group in space.groups:
         if all(operations.get_operation(name) is None for name in group.operations):
             raise JnasError(
@@ -245,6 +245,7 @@ def build(
         partial_channels,
         remat,
     )
+    wide = module.clone(dtype=layers.storage_dtype(dtype))
     config = {
         "space": space.name,
         "channels": channels,
@@ -253,7 +254,7 @@ def build(
         "num_classes": num_classes,
         "partial_channels": partial_channels,
         "remat": remat,
-        "dtype": jnp.dtype(dtype).name,
+        "dtype": dtype.name,
         **({"auxiliary_skip": True} if auxiliary_skip else {}),
     }
 
@@ -281,6 +282,7 @@ def build(
         statistics=None,
         rates=None,
         key=None,
+        precise=False,
         **context,
     ):
         del context
@@ -288,7 +290,7 @@ def build(
         statistics = address.check_statistics(statistics, train)
         macro.check_images(inputs)
         mixed = mixtures.resolve(mixture, space, counts, auxiliary=auxiliary_skip)
-        logits, changed = module.apply(
+        logits, changed = (wide if precise else module).apply(
             {"params": weights, **model_state},
             inputs,
             mixed,

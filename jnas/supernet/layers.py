@@ -8,9 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from jnas.errors import JnasError
 from jnas.supernet import kernels
 from jnas.supernet.initial import constant, fan_in_uniform
 
@@ -20,6 +22,7 @@ __all__ = [
     "Dense",
     "FactorizedReduce",
     "ReluConvNorm",
+    "check_dtype",
     "factorized_reduce",
     "running_update",
     "storage_dtype",
@@ -27,6 +30,34 @@ __all__ = [
 
 EPSILON = 1e-5
 MOMENTUM = 0.1
+
+
+def check_dtype(dtype: Any) -> np.dtype:
+    """The compute dtype that a caller means.
+
+    Args:
+      dtype: a floating type or its name.
+
+    Returns:
+      It as NumPy has it.
+
+    Raises:
+      JnasError: it is none.
+
+    Example:
+      >>> check_dtype("bfloat16") == jnp.bfloat16
+      True
+    """
+    try:
+        found = None if dtype is None else jnp.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or not jnp.issubdtype(found, jnp.floating):
+        told = repr(dtype) if found is None else found.name
+        raise JnasError(
+            f"dtype must be a floating type, got {told}: use 'float32' or 'bfloat16'"
+        )
+    return found
 
 
 def storage_dtype(dtype: Any) -> Any:

@@ -18,7 +18,7 @@ from flax import linen as nn
 from jnas import mixture as mixtures
 from jnas.errors import JnasError
 from jnas.spaces import Genotype, Group, Space
-from jnas.supernet import address, base, operations
+from jnas.supernet import address, base, layers, operations
 
 __all__ = ["Mixed", "choosing", "from_linen"]
 
@@ -203,8 +203,18 @@ def _nest(tree: dict, path: tuple[str, ...], value: Any) -> None:
     tree[path[-1]] = value
 
 
+def _cast(tree: Any, dtype: Any) -> Any:
+    """The tree with its floating-point leaves in a dtype; None leaves all alone."""
+
+    def cast(x):
+        floating = jnp.issubdtype(jnp.result_type(x), jnp.floating)
+        return jnp.asarray(x, dtype) if floating else x
+
+    return tree if dtype is None else jax.tree.map(cast, tree)
+
+
 def from_linen(
-    module: nn.Module, inputs: Any, *, name: str | None = None
+    module: nn.Module, inputs: Any, *, name: str | None = None, dtype: Any = None
 ) -> base.Supernet:
     """The supernet of a Linen module that contains `Mixed` choices.
 
@@ -217,12 +227,17 @@ def from_linen(
       module: the module, called as ``module(inputs, ...)``.
       inputs: an example of the inputs, arrays or shapes.
       name: of the space; by default ``linen.<class of the module>``.
+      dtype: compute dtype, into which weights and inputs are cast, for modules whose
+        layers follow their arguments (Linen's, where their own dtype is None); model
+        state and outputs are at least float32. None: what the module computes in,
+        curvature too.
 
     Returns:
       The supernet; ``supernet.space`` is the derived space.
 
     Raises:
-      JnasError: the module has no choices, or one name stands for different ones.
+      JnasError: the module has no choices, one name stands for different ones, or the
+        dtype is no floating type.
 
     Example:
       >>> act = Mixed("act", {"relu": nn.relu, "tanh": jnp.tanh})
@@ -235,6 +250,8 @@ def from_linen(
       [[0.0, 0.0, 2.0]]
     """
     parameters = operations.call_parameters(module)
+    dtype = None if dtype is None else layers.check_dtype(dtype)
+    wide = None if dtype is None else layers.storage_dtype(dtype)
 
     def call_options(train, statistics):
         options = {"train": train, "statistics": statistics}
@@ -282,6 +299,7 @@ def from_linen(
         statistics=None,
         rates=None,
         key=None,
+        precise=False,
         **context,
     ):
         del context
@@ -305,15 +323,21 @@ def from_linen(
                     last = mixed.offsets[choice][cell, :1].astype(values.dtype)
                     values = jnp.concatenate([values, last])
                 _nest(collection, (*path, choice), values)
+        computed = wide if precise else dtype
         outputs, changed = module.apply(
-            {"params": weights, **model_state, _COLLECTION: collection},
-            inputs,
+            {
+                "params": _cast(weights, computed),
+                **model_state,
+                _COLLECTION: collection,
+            },
+            _cast(inputs, computed),
             **call_options(train, statistics),
             mutable=list(model_state),
             rngs=None if key is None else {"dropout": key},
         )
-        update = statistics == "batch"
-        return outputs, ({**model_state, **changed} if update else model_state)
+        if statistics == "batch":
+            model_state = {**model_state, **_cast(changed, wide)}
+        return _cast(outputs, wide), model_state
 
     op_sum, op_mask = address.per_operation(
         space, counts, places, lambda: shapes.get("params", {})
@@ -325,5 +349,9 @@ def from_linen(
         op_sum=op_sum,
         op_mask=op_mask,
         cells=counts,
-        config={"space": space.name, "module": type(module).__name__},
+        config={
+            "space": space.name,
+            "module": type(module).__name__,
+            **({} if dtype is None else {"dtype": dtype.name}),
+        },
     )

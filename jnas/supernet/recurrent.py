@@ -171,8 +171,7 @@ def recurrent(
       https://arxiv.org/abs/1806.09055
     """
     check_positive(vocab_size=vocab_size, width=width)
-    if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
-        raise JnasError(f"dtype must be a floating type, got {jnp.dtype(dtype).name}")
+    dtype = layers.check_dtype(dtype)
     dropouts = (dropouts or sequence.Dropouts()).check()
     group = check_space(space)
     cells = {group.name: 1}
@@ -193,6 +192,7 @@ def recurrent(
         rates=None,
         key=None,
         masks=None,
+        precise=False,
         **context,
     ):
         del context
@@ -220,7 +220,7 @@ def recurrent(
             statistics=statistics,
             key=key,
             masks=masks,
-            dtype=dtype,
+            dtype=layers.storage_dtype(dtype) if precise else dtype,
         )
 
     def op_sum(tree):
@@ -248,6 +248,6 @@ def recurrent(
             "width": width,
             "nodes": len(group.nodes),
             "dropouts": dropouts._asdict(),
-            "dtype": jnp.dtype(dtype).name,
+            "dtype": dtype.name,
         },
     )

@@ -84,7 +84,7 @@ def test_recipes_are_the_published_ones(name):
 )
 def test_networks_have_the_published_sizes(name, genotype, parameters):
     options = recipes.get(name).network_options(genotype)
-    options.pop("auxiliary")
+    del options["auxiliary"], options["dtype"]
     classes = 1000 if name == "darts_imagenet" else 10
     counted = cost.count(genotype, **options, num_classes=classes)
     assert counted.parameters == parameters

@@ -112,6 +112,18 @@ def test_initial_weights_are_uniform_by_fan_in(nets, name):
         np.testing.assert_array_equal(variance, 1)
 
 
+def test_initial_values_of_the_full_network_are_a_small_program():
+    """One draw, cut up: thousands of draws took minutes to compile."""
+    net = supernet.build(spaces.darts(), channels=16, cells=8)
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    traced = jax.jit(lambda key: net.init(key, images)).trace(jax.random.key(0))
+    text, arrays = str(traced.jaxpr), len(traced.jaxpr.out_avals)
+    assert arrays == 289
+    assert text.count("random_bits[") == 1
+    # Slices, products, shapes: a handful of operations for each array.
+    assert text.count(" = ") < 6 * arrays
+
+
 def test_initial_weights_depend_on_the_key_only_and_can_be_batched(nets):
     net, _, first = nets["nasbench201"]
     keys = jax.random.split(jax.random.key(3), 2)
