@@ -33,8 +33,8 @@ def mesh(count: int, devices: list[Any]) -> jax.sharding.Mesh:
       The mesh; all but the last device have equally many seeds, and none has more.
 
     Example:
-      >>> mesh(3, jax.devices()[:1]).shape
-      OrderedDict({'seed': 1})
+      >>> dict(mesh(3, jax.devices()[:1]).shape)
+      {'seed': 1}
     """
     share = -(-count // len(devices))
     used = devices[: -(-count // share)]
@@ -42,9 +42,7 @@ def mesh(count: int, devices: list[Any]) -> jax.sharding.Mesh:
     return jax.make_mesh((len(used),), (AXIS,), axis_types=kinds, devices=used)
 
 
-def padded(
-    seeds: tuple[int, ...], over: jax.sharding.Mesh | None
-) -> tuple[int, ...]:
+def padded(seeds: tuple[int, ...], over: jax.sharding.Mesh | None) -> tuple[int, ...]:
     """The seeds, and the last one again until all devices have equally many.
 
     Args:
@@ -107,19 +105,17 @@ def _own(step_fn: Any, axes: Any, state: Any, train_batch: Any, val_batch: Any) 
         return state, metrics.flatten(info)
 
     if state.key.shape == (1,):  # what is not mapped keeps its switches
-        bare = jax.tree.map(lambda x: x[0], state._replace(step=None))
+        bare = jax.tree.map(lambda x: x[0], _stepless(state))
         batches = jax.tree.map(lambda x: x[0], (train_batch, val_batch))
         after, info = step(bare._replace(step=state.step), *batches)
-        rest = jax.tree.map(lambda x: x[None], (after._replace(step=None), info))
+        rest = jax.tree.map(lambda x: x[None], (_stepless(after), info))
         return rest[0]._replace(step=after.step), rest[1]
     return jax.vmap(step, in_axes=(axes, 0, 0), out_axes=(axes, 0))(
         state, train_batch, val_batch
     )
 
 
-def mapped(
-    step: Any, seeds: tuple[int, ...], over: jax.sharding.Mesh | None
-) -> Any:
+def mapped(step: Any, seeds: tuple[int, ...], over: jax.sharding.Mesh | None) -> Any:
     """The steps of all seeds.
 
     Args:
@@ -257,7 +253,12 @@ def one(state: searches.SearchState, index: int) -> searches.SearchState:
     Returns:
       Its state.
     """
-    picked = _pick(state._replace(step=None), jnp.int32(index))
+    picked = _pick(_stepless(state), jnp.int32(index))
     # a copy, for the state of all is donated by the next step
     picked = picked._replace(step=jnp.array(state.step, copy=True))
-    return jax.device_put(picked, min(state.step.devices(), key=lambda d: d.id))
+    return jax.device_put(picked, jax.local_devices()[0])
+
+
+def _stepless(state: Any) -> Any:
+    """What is of each seed."""
+    return state._replace(step=None)

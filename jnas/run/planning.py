@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from jnas import data as datasets
-from jnas import select
 from jnas import report as reports
 from jnas import search as searches
+from jnas import select
 from jnas.diagnostics import derived_skip_share, shares
 from jnas.errors import JnasError
 from jnas.mixture import Mixture
@@ -100,9 +100,7 @@ class Plan:
             whole, weights_only = _on_one_batch(whole), _on_one_batch(weights_only)
         self.step: Any = whole
         if (search.arch_from, search.arch_every) != (0, 1):
-            self.step = Phases(
-                whole, weights_only, search.arch_from, search.arch_every
-            )
+            self.step = Phases(whole, weights_only, search.arch_from, search.arch_every)
         _check_ring(search, feed.steps_per_epoch)
         self.search, self.epochs, self.feed = search, epochs, feed
         self.steps_per_epoch: int = feed.steps_per_epoch

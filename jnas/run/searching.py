@@ -18,7 +18,7 @@ __all__ = ["SearchResult", "search", "write_space"]
 
 
 @overload
-def search(
+def search(  # pyrefly: ignore[inconsistent-overload]
     search: searches.Search,
     data: datasets.Dataset | datasets.StreamDataset | datasets.TextDataset,
     *,
@@ -27,7 +27,7 @@ def search(
     **options: Any,
 ) -> SearchResult: ...
 @overload
-def search(
+def search(  # pyrefly: ignore[inconsistent-overload]
     search: searches.Search,
     data: datasets.Dataset | datasets.StreamDataset | datasets.TextDataset,
     *,

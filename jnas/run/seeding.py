@@ -59,10 +59,10 @@ def check(seeds: Iterable[int]) -> tuple[int, ...]:
         whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
         if not whole or seed < 0:
             raise JnasError(f"seeds must be whole numbers >= 0, got {seed!r}")
-    twice = sorted({int(seed) for seed in found if found.count(seed) > 1})
-    if twice:
-        raise JnasError(f"seeds must differ, got {twice[0]} more than once")
-    return tuple(int(seed) for seed in found)
+    for seed in found:
+        if found.count(seed) > 1:
+            raise JnasError(f"seeds must differ, got {seed} more than once")
+    return tuple(map(int, found))
 
 
 def samples_paths(search: searches.Search) -> bool:
