@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from jnas.run import metrics
 from jnas.run.planning import SearchResult
 
-__all__ = ["SeedsResult", "Spread", "Summary", "announce", "summarize", "write"]
+__all__ = ["FILE", "SeedsResult", "Spread", "Summary", "announce", "summarize", "write"]
 
-_FILE = "seeds.json"
-_FORMAT = 1
+FILE = "seeds.json"
+FORMAT = 1
 _NOT_MEASURED = ("epoch", "step")
 _TOLD = ("accuracy", "loss", "arch_entropy", "skip_share", "lambda_max")  # endings
 
@@ -201,6 +201,6 @@ def write(root: Path, result: SeedsResult) -> None:
 
 
 def _write(root: Path, content: Mapping[str, Any]) -> None:
-    told = metrics.as_json({"format": _FORMAT, **content}, _FILE)
+    told = metrics.as_json({"format": FORMAT, **content}, FILE)
     text = json.dumps(told, indent=2, allow_nan=False) + "\n"
-    metrics.write_atomically(root / _FILE, text)
+    metrics.write_atomically(root / FILE, text)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import test_run_search as single
+import tiny
 
 import jnas
 from jnas import report
@@ -167,6 +168,9 @@ def test_a_vmapped_run_goes_on_in_the_same_bits(data, search, tmp_path):
     with pytest.raises(jnas.run.Interrupted):
         run("b", on_epoch=on_epoch)
     assert told == [1]
+    # A process that was killed may have left more rows than its checkpoint knows of.
+    rows = tmp_path / "b" / "seed0" / "metrics.jsonl"
+    rows.write_text(rows.read_text() + '{"epoch": 2, "step": 6, "seconds": 1}\n{"ep')
     resumed = run("b")
     assert resumed.results[0].resumed_from == 3
     for got, expected, seed in zip(
@@ -346,6 +350,15 @@ def test_phases_are_mapped_too(data):
         _close(got.state, expected.state, 1e-5, 1e-5)
         _same_rows(got.history, expected.history)
     assert ["val_loss" in row for row in got.history] == [False] * 2 + [True] * 4
+
+
+def test_both_halves_may_share_a_batch(data):
+    size = {"epochs": single.EPOCHS, "steps_per_epoch": 5, "data": "full"}
+    search = tiny.tiny_search(config=size)
+    many = jnas.run.search(search, data, seeds=SEEDS, batching="vmap", **OPTIONS)
+    for seed, got in zip(SEEDS, many.results, strict=True):
+        expected = jnas.run.search(search, data, seed=seed, **OPTIONS)
+        _close(got.state, expected.state, 1e-5, 1e-5)
 
 
 def _plan(data, search):
