@@ -138,13 +138,15 @@ def test_vmapped_rows_and_folders_are_those_of_single_runs(
 
 
 def test_every_seed_draws_as_its_single_run(data):
-    """Samples, perturbations and batches have the keys of the single runs."""
+    """Samples, perturbations and batches have the keys of the single runs, in a scan."""
     search = single._search(
         data,
         relaxation=jnas.relax.dirichlet(),
         regularizer=jnas.regularizers.random_smoothing(0.03),
     )
-    many = jnas.run.search(search, data, seeds=SEEDS, batching="vmap", **OPTIONS)
+    many = jnas.run.search(
+        search, data, seeds=SEEDS, batching="vmap", chunk=3, **OPTIONS
+    )
     for seed, got in zip(SEEDS, many.results, strict=True):
         expected = jnas.run.search(search, data, seed=seed, **OPTIONS)
         _close(got.state, expected.state, 1e-5, 1e-5)
