@@ -138,7 +138,7 @@ def test_vmapped_rows_and_folders_are_those_of_single_runs(
 
 
 def test_every_seed_draws_as_its_single_run(data):
-    """Samples, perturbations and batches have the keys of the single runs, in a scan."""
+    """Samples, perturbations, batches have the keys of the single runs; in a scan."""
     search = single._search(
         data,
         relaxation=jnas.relax.dirichlet(),
@@ -212,8 +212,9 @@ def test_sharded_seeds_are_the_single_runs(
 
 
 @pytest.mark.slow
-def test_sharded_nasbench_step(data):
-    search = _nasbench("drnas")
+@pytest.mark.parametrize("preset", ["drnas", "gdas"])
+def test_sharded_nasbench_step(data, preset):
+    search = _nasbench(preset)
     options = {"epochs": 1, "batch_size": 19, "diagnose_every": 0, "progress": False}
     many = jnas.run.search(search, data, seeds=range(4), batching="sharded", **options)
     for seed, got in enumerate(many.results):
@@ -438,6 +439,14 @@ def test_folders_of_another_batching_are_told(data, search, tmp_path):
     options["seeds"] = (0, 1)
     with pytest.raises(jnas.JnasError, match=r"holds another run .*seeds"):
         jnas.run.search(search, data, workdir=together, batching="vmap", **options)
+
+
+def test_a_damaged_list_of_seeds_is_one_line(tmp_path):
+    for content in ('{"seeds": []}', '{"seeds": ["../x"]}', '{"seeds": 3}', "{}"):
+        (tmp_path / "seeds.json").write_text(content)
+        with pytest.raises(jnas.JnasError, match="must name its seeds") as error:
+            report.runs.read_all(tmp_path)
+        assert "\n" not in str(error.value)
 
 
 def test_spread_has_both_numbers_to_the_same_place():
