@@ -153,10 +153,11 @@ def test_every_seed_draws_as_its_single_run(data):
         _same_rows(got.history, expected.history)
 
 
-def test_a_vmapped_run_goes_on_in_the_same_bits(data, search, tmp_path):
+@pytest.mark.parametrize("batching", ["vmap", "sharded"])
+def test_a_mapped_run_goes_on_in_the_same_bits(data, search, tmp_path, batching):
     def run(folder, **options):
         return jnas.run.search(
-            search, data, seeds=SEEDS, batching="vmap", workdir=tmp_path / folder,
+            search, data, seeds=SEEDS, batching=batching, workdir=tmp_path / folder,
             **OPTIONS, **options,
         )  # fmt: skip
 
