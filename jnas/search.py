@@ -180,6 +180,7 @@ class Search(NamedTuple):
       arch_from: the number of steps before the first that updates arch.
       arch_every: at every how many-th step from there on arch is updated; whoever
         drives the search takes ``weights_only`` at the other steps.
+      relaxation: from arch to mixtures, for those who ask what its samples are like.
     """
 
     supernet: base.Supernet
@@ -200,6 +201,7 @@ class Search(NamedTuple):
     selector: select.Selector
     arch_from: int = 0
     arch_every: int = 1
+    relaxation: relax.Relaxation | None = None
 
 
 def seed_axes(state: SearchState) -> SearchState:
@@ -657,6 +659,7 @@ def differentiable(
         selector=selector,
         arch_from=arch_from,
         arch_every=arch_every,
+        relaxation=relaxation,
     )
 
 

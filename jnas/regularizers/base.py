@@ -273,7 +273,9 @@ def chain(*parts: Regularizer) -> Regularizer:
         penalty=penalty,
         gradients=gradients,
         observe=observe if any(part.observe is not None for part in parts) else None,
-        epoch_end=epoch_end,
+        epoch_end=epoch_end
+        if any(p.epoch_end is not _epoch_end for p in parts)
+        else _epoch_end,
         record=record,
         # The common divisor serves all: each looks at its own epochs.
         curvature_every=math.gcd(*(part.curvature_every for part in parts)),

@@ -77,7 +77,7 @@ def read_all(
     """Reads one folder or several, at least one.
 
     Args:
-      runs: the folders.
+      runs: the folders; one that holds the searches of several seeds stands for these.
 
     Returns:
       What they hold, in order.
@@ -88,7 +88,7 @@ def read_all(
     given = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
     if not given:
         raise JnasError("no run is given: give the folder that a search wrote")
-    return [read(run) for run in given]
+    return [read(run) for folder in given for run in _of_seeds(Path(folder))]
 
 
 def read(path: str | os.PathLike[str]) -> Run:
@@ -149,6 +149,23 @@ that a search wrote
         problems=tuple(problems),
         strengths=strengths,
     )
+
+
+def _of_seeds(path: Path) -> list[Path]:
+    """The folders of the seeds that ``seeds.json`` names and that are begun."""
+    file = path / "seeds.json"
+    told = records.read_object(file)
+    if told is None:
+        return [path]
+    seeds = told.get("seeds")
+    seeds = [records.whole(seed) for seed in seeds] if isinstance(seeds, list) else []
+    if not seeds or None in seeds:
+        raise JnasError(
+            f"{file} must name its seeds by whole numbers: restore it, or give the "
+            "folders of the seeds"
+        )
+    begun = [path / f"seed{seed}" for seed in seeds]
+    return [folder for folder in begun if (folder / "config.json").exists()] or begun
 
 
 def _strengths(search: Path | None, problems: list[str]) -> dict[str, Any] | None:

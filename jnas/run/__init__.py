@@ -7,6 +7,7 @@ from jnas.run.phases import Phases
 from jnas.run.retraining import RetrainResult, retrain
 from jnas.run.retraining_protocol import ProtocolResult, retrain_protocol
 from jnas.run.searching import SearchResult, search
+from jnas.run.seeding import SeedsResult
 from jnas.run.signals import Interrupted
 from jnas.run.staging import ProgressiveResult, progressive
 from jnas.run.weights import Exported, load_weights, save_weights
@@ -22,6 +23,7 @@ __all__ = [
     "ProtocolResult",
     "RetrainResult",
     "SearchResult",
+    "SeedsResult",
     "evaluate",
     "grid",
     "load_weights",

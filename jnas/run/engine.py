@@ -7,7 +7,7 @@ device need not wait for it; before a row, a save or an end it looks at all of t
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,11 +96,13 @@ class Engine:
         save_every_seconds: float = 60.0,
         images_per_step: int = 0,
         on_nan: str = "stop",
+        place: Callable[[Any], Any] | None = None,
     ):
         skip = watch if on_nan == "skip" else None
         self._programs = phases.Programs(step_fn, chunk, skip=skip)
         chunk = self._programs.chunk
         self._on_nan = on_nan
+        self._place_tree = place or (lambda tree: tree)
         self._init = program.initializer(init_fn)
         self._feeding = Feeding(feed, seed=seed, chunk=chunk)
         self._epochs = epochs
@@ -215,6 +217,8 @@ class Engine:
             self._sums = phases.unflat(saved.sums)
             self._spent, self.stopped = saved.extra["seconds"], saved.extra["stopped"]
             self._saved = saved.step
+        self.state = self._place_tree(self.state)
+        self._sums = self._place_tree(self._sums)
         path = None if self._workdir is None else self._workdir / "metrics.jsonl"
         self.rows = metrics.Rows(path, upto=self.step)
         return saved
@@ -272,7 +276,7 @@ class Engine:
             self.step,
         )
         if self.step % self._steps_per_epoch == 0:
-            self._sums = self._programs.zeros(self._kinds())
+            self._sums = self._zeros(self._kinds())
         self._progress.chunk(self.step, {}, None)
         self._restart_clock()
 
@@ -288,14 +292,15 @@ class Engine:
             )
         saved = self._checkpoints.load(step, self._template)
         self._checkpoints.drop_after(step - 1)
-        self.state = saved.state if amend is None else amend(saved.state)
+        state = saved.state if amend is None else amend(saved.state)
+        self.state = self._place_tree(state)
         self.step, self.stopped = step, False
         self._rollbacks += 1
         self.rows = metrics.Rows(self.rows.path, upto=step)
         self._feeding.close()
         self._feeding.begin(saved.extra.get("place"))
         _log.info("back to epoch %d", epoch)
-        self._sums = self._programs.zeros(self._kinds())
+        self._sums = self._zeros(self._kinds())
         self._spent, self._saved = 0.0, None
         self._progress.chunk(self.step, {}, None)
         self._restart_clock()
@@ -316,7 +321,7 @@ class Engine:
                 f"the info of a step must not be named {taken[0]!r}, which a row has "
                 "already: rename it"
             )
-        zeros = self._programs.zeros(self._kinds())
+        zeros = self._zeros(self._kinds())
         before, now = {*phases.flat(self._sums)}, {*phases.flat(zeros)}
         if self.step % self._steps_per_epoch == 0:
             self._sums = zeros
@@ -332,6 +337,10 @@ class Engine:
         self._saved_at = time.monotonic()
         self._compiled: set[str] = set()
         self._restart_clock()
+
+    def _zeros(self, kinds: Iterable[str]) -> dict[str, dict[str, jax.Array]]:
+        """New sums, where the program wants them."""
+        return self._place_tree(self._programs.zeros(kinds))
 
     def _kinds(self) -> tuple[str, ...]:
         """The kinds of step that the epoch under way has."""
@@ -444,7 +453,7 @@ class Engine:
                 self._return(epoch - change.back, change.amend)
                 return
         kinds = self._programs.names if self.complete else self._kinds()
-        self._sums = self._programs.zeros(kinds)
+        self._sums = self._zeros(kinds)
         self._spent = 0.0
         self._restart_clock()
         if epoch % self._save_every_epochs == 0 or self.complete or self._due():

@@ -63,6 +63,7 @@ def loop(
     progress: bool = True,
     images_per_step: int = 0,
     on_nan: str = "stop",
+    place: Callable[[Any], Any] | None = None,
 ) -> LoopResult:
     """Trains for some epochs, or goes on where an earlier run in `workdir` stopped.
 
@@ -109,6 +110,8 @@ def loop(
         "skip" such steps, whose share is then the metric ``steps_skipped``; or
         "rollback" to the last checkpoint and on with the data in another order, at
         most three times in a run. (After it `on_epoch` hears of an epoch again.)
+      place: ``(tree) -> tree``, puts the state, and the sums of the metrics, on the
+        devices of a `step_fn` that runs on several; None: leaves them on the first.
 
     Returns:
       The final state and the history.
@@ -161,6 +164,7 @@ def loop(
         save_every_seconds=save_every_seconds,
         images_per_step=images_per_step,
         on_nan=on_nan,
+        place=place,
     )
     with contextlib.ExitStack() as stack:
         if workdir is not None:

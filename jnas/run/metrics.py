@@ -17,7 +17,9 @@ import jax
 
 from jnas.errors import JnasError
 
-__all__ = ["Rows", "as_json", "flatten", "read_rows"]
+__all__ = ["Rows", "as_json", "flatten", "of_seed", "read_rows", "split_seed"]
+
+_OF_SEED = " of seed "
 
 
 def flatten(info: Any) -> dict[str, Any]:
@@ -55,6 +57,40 @@ def flatten(info: Any) -> dict[str, Any]:
             )
         flat[name] = leaf
     return flat
+
+
+def of_seed(name: str, seed: int | None) -> str:
+    """Names a metric of one seed where a step reports those of several.
+
+    Args:
+      name: of the metric.
+      seed: the seed; None: of no one seed.
+
+    Returns:
+      The name.
+
+    Example:
+      >>> of_seed("val_loss", 3), of_seed("val_loss", None)
+      ('val_loss of seed 3', 'val_loss')
+    """
+    return name if seed is None else f"{name}{_OF_SEED}{seed}"
+
+
+def split_seed(name: str) -> tuple[str, int | None]:
+    """The metric and the seed, or None, of a name that `of_seed` made.
+
+    Args:
+      name: the name.
+
+    Returns:
+      Both.
+
+    Example:
+      >>> split_seed("val_loss of seed 3"), split_seed("val_loss")
+      (('val_loss', 3), ('val_loss', None))
+    """
+    metric, _, seed = name.rpartition(_OF_SEED)
+    return (metric, int(seed)) if metric and seed.isdecimal() else (name, None)
 
 
 def as_json(value: Any, what: str) -> Any:

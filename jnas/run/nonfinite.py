@@ -66,6 +66,11 @@ class Skipping(NamedTuple):
             kept = state.skipping(after)
         elif hasattr(state, "_replace") and hasattr(state, "step"):
             kept = state._replace(step=after.step)
-        after = jax.tree.map(lambda old, new: jnp.where(good, new, old), kept, after)
+        # What moves on anyway is not chosen: a counter that seeds share stays shared.
+        after = jax.tree.map(
+            lambda old, new: new if new is old else jnp.where(good, new, old),
+            kept,
+            after,
+        )
         info = {n: jnp.where(good, x, jnp.zeros_like(x)) for n, x in info.items()}
         return after, {**info, SKIPPED: 1.0 - good.astype(jnp.float32)}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jnas.errors import JnasError
-from jnas.run import nonfinite, program
+from jnas.run import metrics, nonfinite, program
 
 __all__ = ["BOTH", "WEIGHTS", "Phases", "Programs", "flat", "means", "unflat"]
 
@@ -172,8 +172,8 @@ def means(sums: dict[str, dict[str, Any]], counts: dict[str, int]) -> dict[str, 
 
     Args:
       sums: of each kind of step that the epoch has, on the host.
-      counts: the number of its steps of each kind; those that were skipped count for
-        nothing but the share of skipped ones.
+      counts: the number of its steps of each kind; those that were skipped (of one
+        seed's metrics: by that seed) count for nothing but the share of skipped ones.
 
     Returns:
       The means; not finite where all steps were skipped.
@@ -189,8 +189,10 @@ def means(sums: dict[str, dict[str, Any]], counts: dict[str, int]) -> dict[str, 
         for kind, own in sums.items():
             if name in own:
                 done = np.float32(counts[kind])
-                if name != nonfinite.SKIPPED:
-                    done = done - np.float32(own.get(nonfinite.SKIPPED, 0))
+                metric, seed = metrics.split_seed(name)
+                if metric != nonfinite.SKIPPED:
+                    skipped = metrics.of_seed(nonfinite.SKIPPED, seed)
+                    done = done - np.float32(own.get(skipped, 0))
                 total, steps = total + np.float32(own[name]), steps + done
         row[name] = float(total / steps) if steps else math.nan
     return row
