@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from jnas import compiling
 from jnas.diagnostics import Diagnostics, compare
 from jnas.errors import JnasError
 from jnas.mixture import Mixture
@@ -90,8 +91,9 @@ class Diagnosis:
         self._epochs, self._steps = epochs, steps_per_epoch
         self._every = cadence(steps_per_epoch, epochs) if every is None else every
         self._wanted = search.regularizer.curvature_every
-        self._measure = jax.jit(search.evaluate)
-        self._sharpness = jax.jit(search.lambda_max)
+        options = compiling.options()
+        self._measure = jax.jit(search.evaluate, compiler_options=options)
+        self._sharpness = jax.jit(search.lambda_max, compiler_options=options)
         self.last: Diagnostics | None = None
 
     def due(self, epoch: int) -> bool:

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import optax
 
+from jnas import compiling, networks
 from jnas import data as datasets
-from jnas import networks
 from jnas.errors import JnasError, unknown_name
 from jnas.run import metrics
 from jnas.run.retraining_plan import EVALUATION_BATCH, EVALUATION_COLUMNS
@@ -156,7 +156,10 @@ def _check_fit(found: Exported, data: Any) -> None:
 
 def _predict(training: Any, state: Any, batches: Any) -> dict[str, np.ndarray]:
     """Labels and probabilities of every image, in order."""
-    forward = jax.jit(lambda s, images: jax.nn.softmax(training.predict(s, images)))
+    forward = jax.jit(
+        lambda s, images: jax.nn.softmax(training.predict(s, images)),
+        compiler_options=compiling.options(),
+    )
     labels, rows = [], []
     for batch in batches:
         real = np.asarray(batch["weight"]) > 0

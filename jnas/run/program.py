@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jnas import compiling
 from jnas.errors import JnasError
 from jnas.run import metrics
 
@@ -175,7 +176,9 @@ def _build(step_fn: Callable[..., Any], length: int) -> Program:
         return {name: jnp.zeros((), jnp.float32) for name in names}
 
     return Program(
-        dispatch=jax.jit(dispatch, donate_argnums=(0, 1)),
+        dispatch=jax.jit(
+            dispatch, donate_argnums=(0, 1), compiler_options=compiling.options()
+        ),
         names=names,
         zeros=jax.jit(zeros, static_argnums=0),
     )
