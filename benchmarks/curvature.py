@@ -140,7 +140,8 @@ def cost(config: Config) -> None:
         search = compose(name, config)
         states[name] = search.init(jax.random.key(0), batches[0]["image"])
         start = time.perf_counter()
-        steps[name] = jax.jit(search.step).lower(states[name], *batches).compile()
+        step = jax.jit(search.step, compiler_options=jnas.compiling.options())
+        steps[name] = step.lower(states[name], *batches).compile()
         compiled[name] = time.perf_counter() - start
         jax.block_until_ready(steps[name](states[name], *batches))
         rows[name] = []

@@ -182,7 +182,9 @@ def step(config: Config, shape: tuple[int, ...]) -> dict[str, Any]:
 
     batches = jax.device_put((batch(), batch()))
     state = search.init(jax.random.key(0), batches[0]["image"])
-    function = jax.jit(search.step, donate_argnums=0)
+    function = jax.jit(
+        search.step, donate_argnums=0, compiler_options=jnas.compiling.options()
+    )
     seconds = []
     for _ in range(config.repeats + 1):
         start = time.perf_counter()

@@ -156,7 +156,8 @@ def cost(config: Cost) -> None:
         if state is None:
             state = search.init(jax.random.key(0), batches[0]["image"])
         start = time.perf_counter()
-        compiled = jax.jit(search.step).lower(state, *batches).compile()
+        step = jax.jit(search.step, compiler_options=jnas.compiling.options())
+        compiled = step.lower(state, *batches).compile()
         memory = compiled.memory_analysis()
         rows[name] = {
             "part": "cost",

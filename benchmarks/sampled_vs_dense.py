@@ -73,7 +73,10 @@ def compiled_step(config: Config, is_sampled: bool, remat: bool, batches):
     )
     state = search.init(jax.random.key(config.seed), batches[0]["image"])
     start = time.perf_counter()
-    lowered = jax.jit(search.step, donate_argnums=0).lower(state, *batches)
+    step = jax.jit(
+        search.step, donate_argnums=0, compiler_options=jnas.compiling.options()
+    )
+    lowered = step.lower(state, *batches)
     row = {"sampled": is_sampled, "remat": remat}
     row["lower_s"] = time.perf_counter() - start
     start = time.perf_counter()

@@ -74,7 +74,10 @@ def measure(config: Config) -> dict:
         "arch": (search.arch_step, batches),
     }[config.half]
     start = time.perf_counter()
-    lowered = jax.jit(function, donate_argnums=0).lower(state, *batches)
+    function = jax.jit(
+        function, donate_argnums=0, compiler_options=jnas.compiling.options()
+    )
+    lowered = function.lower(state, *batches)
     row["lower_s"] = time.perf_counter() - start
     start = time.perf_counter()
     compiled = lowered.compile()

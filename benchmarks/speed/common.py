@@ -36,6 +36,8 @@ class Sizes:
       precision: of float32 products on a GPU: "default" lets both libraries use TF32,
         "highest" forbids it to both.
       chunk: steps per dispatch; default: as `jnas.run` chooses for 391 steps per epoch.
+      allocator: "tuned": with the settings of ``jnas.cli`` on Linux; "default": as the
+        system has it. On a CPU it matters for both libraries.
       seed: of weights, samples and images.
     """
 
@@ -47,6 +49,7 @@ class Sizes:
     dtype: Literal["float32", "bfloat16"] = "float32"
     precision: Literal["default", "highest"] = "default"
     chunk: int | None = None
+    allocator: Literal["tuned", "default"] = "tuned"
     seed: int = 0
 
 
@@ -107,7 +110,8 @@ def prepare(sizes: Sizes) -> None:
     from jnas import cli
 
     wanted = cli._ALLOCATOR
-    if sys.platform == "linux" and not any(name in os.environ for name in wanted):
+    given = any(name in os.environ for name in wanted)
+    if sizes.allocator == "tuned" and sys.platform == "linux" and not given:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
@@ -248,7 +252,7 @@ def _init(search, image, key):
 def _cached() -> set[str] | None:
     """The programs in the persistent cache, if there is one."""
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    if folder is None:
+    if not folder:
         return None
     return {path.name for path in Path(folder).glob("*dispatch*-cache")}
 

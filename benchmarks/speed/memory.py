@@ -105,13 +105,19 @@ def measure(space: str, form: str, config: Config) -> dict[str, Any]:
     """Compiles a form; runs it on an accelerator."""
     import jax
 
+    import jnas
+
     options = FORMS[form]
     search = compose(space, config, **options)
     train, val = common.batches(config)
     key = jax.random.key(config.seed)
     donated = (0,) if options.get("donated", True) else ()
     state = jax.eval_shape(search.init, key, train["image"])
-    step = jax.jit(search.step, donate_argnums=donated)
+    step = jax.jit(
+        search.step,
+        donate_argnums=donated,
+        compiler_options=jnas.compiling.options(),
+    )
     compiled = step.lower(state, train, val).compile()
     plan = compiled.memory_analysis()
     if plan is None:

@@ -1,9 +1,10 @@
 """One search step of jnas against the same step in eager PyTorch.
 
-Whole steps (both halves) on the same sizes, in one process, in turn, round after round,
-so that what else the machine does falls on both alike; both libraries use as many
-threads, and both have their batches on the device. Rows of JSON, a Markdown table and a
-plot::
+Whole steps (both halves) on the same sizes, in turn, round after round, so that what
+else the machine does falls on both alike. Each library has a process of its own, which
+waits while the other one works (in one process they would share an allocator and
+compete for threads); both use as many threads, and both have their batches on the
+device. Rows of JSON, a Markdown table and a plot::
 
     python benchmarks/speed/steps.py --out steps.jsonl
     python benchmarks/speed/steps.py --out steps.jsonl --cases darts nasbench201
@@ -25,12 +26,17 @@ plot::
   times as many rounds and its ratio is that of the means.
 
 Figures only: it never passes or fails. On a CPU the script starts itself anew with the
-allocator's settings of `jnas.cli`, which both sides profit from.
+allocator's settings of `jnas.cli`, which PyTorch profits from even more than jnas;
+``--allocator default`` leaves them out, as the published code runs.
 """
 
 import dataclasses
+import importlib.util
+import json
 import os
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -61,11 +67,12 @@ class Config(common.Sizes):
       warmups: turns before; default: 1 on a CPU, else 2.
       torch_steps: PyTorch's steps in a turn; default: 1 on a CPU, else 3.
       threads: of both libraries on a CPU; default: all cores that the process may use.
-      only: measure one library only, in rows without a ratio: to see whether having
-        both in one process changes anything, or where they can't share one.
+      only: measure one library only, in rows without a ratio.
       channels_last: the layout of PyTorch's arrays.
       table: print the table of ``out`` and measure nothing.
       plot: PNG file of the table's ratios.
+      inner: take steps of the first case with this library whenever a line comes on
+        the standard input: what the other processes do.
     """
 
     out: Path
@@ -79,6 +86,7 @@ class Config(common.Sizes):
     channels_last: bool = False
     table: bool = False
     plot: Path | None = None
+    inner: Literal["jnas", "torch"] | None = None
 
 
 def with_torch(case: str, config: Config) -> tuple[Callable[[], Any], dict[str, Any]]:
@@ -138,32 +146,87 @@ def with_torch(case: str, config: Config) -> tuple[Callable[[], Any], dict[str, 
     return step, about
 
 
-def measure(case: str, config: Config) -> dict[str, Any]:
-    """One row."""
+class Worker:
+    """A process that has compiled a case with one library and takes steps when asked.
+
+    Attributes:
+      steps: how many it takes in a turn.
+      about: what it tells of itself.
+    """
+
+    def __init__(self, case: str, library: str, config: Config):
+        command = [sys.executable, __file__, "--out", str(config.out)]
+        command += ["--cases", case, "--inner", library, *common.options_of(config)]
+        command += ["--threads", str(config.threads)]
+        if config.torch_steps is not None:
+            command += ["--torch-steps", str(config.torch_steps)]
+        if config.channels_last:
+            command.append("--channels-last")
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        self._library = library
+        self.about = json.loads(self._answer())
+        self.steps = self.about.pop("steps")
+
+    def _answer(self) -> str:
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the process of {self._library} ended; see above")
+        return line
+
+    def turn(self) -> None:
+        """Lets it take its steps, and waits."""
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        self._answer()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.wait()
+
+
+def serve(case: str, config: Config) -> None:
+    """What a worker does."""
     import jax
 
-    on_cpu = jax.default_backend() == "cpu"
-    torch_steps = config.torch_steps or (1 if on_cpu else 3)
-    row: dict[str, Any] = {"case": case, "threads": config.threads}
-    turns: dict[str, tuple[int, Callable[[], Any]]] = {}
-    if config.only != "torch":
+    if config.inner == "jnas":
         ours = common.compile_step(common.compose(case, config), config)
-        turns["jnas"] = ours.steps, ours.take
-        row |= ours.told
-    if config.only != "jnas":
-        theirs, about = with_torch(case, config)
+        take, steps, told = ours.take, ours.steps, ours.told
+    else:
+        check_torch(config)
+        one, told = with_torch(case, config)
+        steps = config.torch_steps or (1 if jax.default_backend() == "cpu" else 3)
 
-        def several():
-            for _ in range(torch_steps):
-                theirs()
+        def take():
+            for _ in range(steps):
+                one()
 
-        turns["torch"] = torch_steps, several
-        row |= about | {"torch_steps": torch_steps}
-    rounds = config.rounds * (3 if case == "gdas" else 1)
-    warmups = config.warmups or (1 if on_cpu else 2)
-    calls = {name: call for name, (_, call) in turns.items()}
-    spent = common.alternate(calls, rounds, warmups, config.limit)
-    each = {name: [s / turns[name][0] for s in spent[name]] for name in turns}
+        told["torch_steps"] = steps
+    print(json.dumps(told | common.about(config) | {"steps": steps}), flush=True)
+    for _ in sys.stdin:
+        take()
+        print("done", flush=True)
+
+
+def measure(case: str, config: Config) -> dict[str, Any]:
+    """One row."""
+    row: dict[str, Any] = {"case": case, "threads": config.threads}
+    libraries = ("jnas", "torch") if config.only is None else (config.only,)
+    workers: dict[str, Worker] = {}
+    try:
+        for name in libraries:
+            workers[name] = Worker(case, name, config)
+            row |= workers[name].about
+        on_cpu = row["device"].startswith("cpu")
+        rounds = config.rounds * (3 if case == "gdas" else 1)
+        warmups = config.warmups or (1 if on_cpu else 2)
+        calls = {name: worker.turn for name, worker in workers.items()}
+        spent = common.alternate(calls, rounds, warmups, config.limit)
+        each = {n: [s / workers[n].steps for s in spent[n]] for n in workers}
+    finally:
+        for worker in workers.values():
+            worker.close()
     for name, values in each.items():
         row |= common.spread(f"{name}_s", values)
     if config.only is None:
@@ -172,7 +235,8 @@ def measure(case: str, config: Config) -> dict[str, Any]:
         if case == "gdas":
             means = {name: statistics.fmean(values) for name, values in each.items()}
             row["ratio"] = means["torch"] / means["jnas"]
-    return row | {"rounds": len(next(iter(spent.values())))} | common.about(config)
+    row["rounds"] = len(next(iter(spent.values())))
+    return row | {"load_average": os.getloadavg()[0]}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -182,6 +246,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         sizes = common.shape_of(row)
         if "last" in row.get("torch_layout", ""):
             sizes += ", PyTorch channels last"
+        if row.get("allocator") == "default":
+            sizes += ", allocator as it comes"
         if row["precision"] == "highest":
             sizes += ", no TF32"
         cells = [row["case"], sizes]
@@ -222,13 +288,16 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 def main(config: Config) -> None:
     """Measures, then prints the table of all rows."""
     common.check_names("--cases", config.cases, CASES)
-    if not config.table:
+    if config.inner is not None:
         common.prepare(config)
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.threads])
+        serve(config.cases[0], config)
+        return
+    if not config.table:
         threads = config.threads or len(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
         config = dataclasses.replace(config, threads=threads)
-        if config.only != "jnas":
-            check_torch(threads, config.only)
+        if config.only != "jnas" and importlib.util.find_spec("torch") is None:
+            raise SystemExit("steps.py needs PyTorch: pip install torch")
         for case in config.cases:
             row = common.append(config.out, measure(case, config))
             if "ratio" in row:
@@ -239,18 +308,15 @@ def main(config: Config) -> None:
         plot(rows, config.plot)
 
 
-def check_torch(threads: int, only: str | None) -> None:
-    """PyTorch must be there, for the same device as JAX; sets its threads."""
-    try:
-        import torch
-    except ImportError:
-        raise SystemExit("steps.py needs PyTorch: pip install torch") from None
-    torch.set_num_threads(threads)
-    if only is not None:
-        return
+def check_torch(config: Config) -> None:
+    """PyTorch must be there for the same device as JAX; sets its threads."""
     import jax
+    import torch
 
-    if torch.cuda.is_available() != (jax.default_backend() == "gpu"):
+    torch.set_num_threads(config.threads)
+    if config.only is None and torch.cuda.is_available() != (
+        jax.default_backend() == "gpu"
+    ):
         raise SystemExit(
             f"JAX runs on {jax.default_backend()} and PyTorch on "
             f"{'gpu' if torch.cuda.is_available() else 'cpu'}: install both for the "

@@ -21,6 +21,7 @@ Shapes: ``B`` batch, ``H W C`` image, ``E`` edges that share an input.
 """
 
 import functools
+import math
 from functools import partial
 
 import jax
@@ -30,6 +31,7 @@ from jax import lax
 
 __all__ = [
     "avg_pool",
+    "channel_sums",
     "conv",
     "materialise",
     "max_pool",
@@ -78,6 +80,38 @@ def materialise(x: jax.Array) -> jax.Array:
     return lax.platform_dependent(
         x, cpu=_identity_product, default=lax.optimization_barrier
     )
+
+
+def channel_sums(x: jax.Array) -> jax.Array:
+    """Sums over all but the last dimension.
+
+    The CPU backend's own sum over as many values goes through the memory column by
+    column (13 to 50 times slower); as products of 32 parts with ones, and then a sum
+    over the parts, it is also more accurate. (More parts it
+    would sum up in two rounds.)
+
+    Args:
+      x: ``[B, H, W, C]``.
+
+    Returns:
+      ``[C]``.
+
+    Example:
+      >>> channel_sums(jnp.ones((2, 3, 3, 1))).tolist()
+      [18.0]
+    """
+    return lax.platform_dependent(
+        x, cpu=_products_with_ones, default=lambda x: jnp.sum(x, (0, 1, 2))
+    )
+
+
+def _products_with_ones(x):
+    parts = math.gcd(math.prod(x.shape[:-1]), 32)
+    rows = x.reshape(parts, -1, x.shape[-1])
+    # Two equal rows, since a product with one row is compiled anew for each use.
+    ones = jnp.ones((parts, 2, rows.shape[1]), x.dtype)
+    by_part = lax.dot_general(ones, rows, (((2,), (1,)), ((0,), (0,))))
+    return jnp.sum(by_part[:, 0], axis=0)
 
 
 def _identity_product(x):
@@ -481,9 +515,10 @@ def _normalise(y, scale, epsilon):
 
 def _normalise_forward(y, scale, epsilon):
     wide = y.astype(jnp.promote_types(y.dtype, jnp.float32))
-    mean = jnp.mean(wide, (0, 1, 2))
+    count = y.shape[0] * y.shape[1] * y.shape[2]
+    mean = channel_sums(wide) / count
     centred = wide - per_channel(mean)
-    variance = jnp.mean(jnp.square(centred), (0, 1, 2))
+    variance = channel_sums(jnp.square(centred)) / count
     inverse = lax.rsqrt(variance + epsilon)
     z = (centred * per_channel(inverse * scale)).astype(y.dtype)
     return (z, mean, variance), (y, scale, mean, inverse)
@@ -495,8 +530,8 @@ def _normalise_backward(epsilon, residuals, cotangents):
     g = cotangents[0].astype(mean.dtype)
     normal = (y.astype(mean.dtype) - per_channel(mean)) * per_channel(inverse)
     count = y.shape[0] * y.shape[1] * y.shape[2]
-    sum_g = jnp.sum(g, (0, 1, 2))
-    sum_gn = jnp.sum(g * normal, (0, 1, 2))
+    sum_g = channel_sums(g)
+    sum_gn = channel_sums(g * normal)
     correction = (per_channel(sum_g) + normal * per_channel(sum_gn)) / count
     dy = per_channel(scale * inverse) * (g - correction)
     return dy.astype(y.dtype), sum_gn.astype(scale.dtype)

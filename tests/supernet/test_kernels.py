@@ -336,3 +336,14 @@ def test_a_compiled_loop_gives_the_same_gradients(x64):
     for step in range(3):
         weights, expected = descend(weights, None)
         assert_same(jax.tree.map(lambda s, step=step: s[step], steps), expected, 1e-12)
+
+
+@pytest.mark.parametrize("shape", [(64, 8, 8, 3), (3, 5, 7, 4), (1, 1, 1, 2)])
+def test_channel_sums_are_exact_sums(shape):
+    x = np.random.default_rng(0).normal(3, 1, shape).astype(np.float32)
+    exact = x.astype(np.float64).sum((0, 1, 2))
+    found = jax.jit(kernels.channel_sums)(x)
+    np.testing.assert_allclose(found, exact, rtol=2e-6)
+    grown = jax.grad(lambda x: jnp.sum(kernels.channel_sums(x) ** 2))(x)
+    expected = np.broadcast_to(2 * exact, shape)
+    np.testing.assert_allclose(grown, expected, rtol=1e-5)
