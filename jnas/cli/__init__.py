@@ -26,14 +26,12 @@ _COMMANDS = {
 _LIGHT = ("list", "report", "prepare")
 
 # XLA:CPU allocates its temporaries anew at each step; without these settings of glibc's
-# allocator the pages are returned to and fetched from the system every time, 700,000 of
-# them in a step of DARTS' network, and 400 times fewer where pages are huge. They are
-# read at start-up only.
+# allocator the pages are returned to and fetched from the system every time, which can
+# double the time of memory-bound parts. They are read at start-up only.
 _ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
     "MALLOC_TOP_PAD_": "268435456",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 
 
