@@ -347,6 +347,18 @@ def read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def show(
+    config: Any,
+    table: Callable[[list[dict[str, Any]]], str],
+    plot: Callable[[list[dict[str, Any]], Path], None],
+) -> None:
+    """Prints the table of all rows in ``config.out``, and draws them if asked to."""
+    rows = read(config.out)
+    print(table(rows))
+    if config.plot is not None:
+        plot(rows, config.plot)
+
+
 def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table; what is None is left empty."""
     lines = [header, ["---"] * len(header)]

@@ -130,10 +130,7 @@ def main(config: Config) -> None:
                 common.append(config.out, {"space": space, **row})
                 if "failed" in row:
                     break
-    rows = common.read(config.out)
-    print(table(rows))
-    if config.plot is not None:
-        plot(rows, config.plot)
+    common.show(config, table, plot)
 
 
 def sizes(config: Config) -> dict[str, Any]:

@@ -222,10 +222,7 @@ def main(config: Config) -> None:
             row = {"space": space, "form": form, **in_process(space, form, config)}
             row = common.append(config.out, row)
             print(space, form, row.get("total_mib", row.get("failed")), flush=True)
-    rows = common.read(config.out)
-    print(table(rows))
-    if config.plot is not None:
-        plot(rows, config.plot)
+    common.show(config, table, plot)
 
 
 if __name__ == "__main__":

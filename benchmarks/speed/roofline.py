@@ -305,10 +305,7 @@ def main(config: Config) -> None:
             row = {"space": space} | measure(space, config, known)
             common.append(config.out, row)
             print(space, f"{row['share']:.0%} of the roofline", flush=True)
-    rows = common.read(config.out)
-    print(table(rows))
-    if config.plot is not None:
-        plot(rows, config.plot)
+    common.show(config, table, plot)
 
 
 if __name__ == "__main__":

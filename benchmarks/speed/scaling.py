@@ -228,10 +228,7 @@ def main(config: Config) -> None:
                 row = {"space": space, "factor": factor, "value": value, **row}
                 common.append(config.out, row)
                 print(space, factor, value, f"{row['step_s']:.4g} s", flush=True)
-    rows = common.read(config.out)
-    print(table(rows))
-    if config.plot is not None:
-        plot(rows, config.plot)
+    common.show(config, table, plot)
 
 
 if __name__ == "__main__":

@@ -160,6 +160,8 @@ class Worker:
         command += ["--threads", str(config.threads)]
         if config.torch_steps is not None:
             command += ["--torch-steps", str(config.torch_steps)]
+        if config.only is not None:
+            command += ["--only", config.only]
         if config.channels_last:
             command.append("--channels-last")
         pipe = subprocess.PIPE
@@ -302,10 +304,7 @@ def main(config: Config) -> None:
             row = common.append(config.out, measure(case, config))
             if "ratio" in row:
                 print(f"{case}: {row['ratio']:.2f} times as fast", flush=True)
-    rows = common.read(config.out)
-    print(table(rows))
-    if config.plot is not None:
-        plot(rows, config.plot)
+    common.show(config, table, plot)
 
 
 def check_torch(config: Config) -> None:

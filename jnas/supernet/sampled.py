@@ -208,12 +208,6 @@ def _spread(weight, y):
     return jnp.broadcast_to(weight, y.shape[-1:]).astype(layers.storage_dtype(y.dtype))
 
 
-def _moments(y):
-    """Mean and biased variance by channel, with their gradients."""
-    mean = jnp.mean(y, (0, 1, 2))
-    return mean, jnp.mean(jnp.square(y - kernels.per_channel(mean)), (0, 1, 2))
-
-
 @jax.custom_vjp
 def _instead(z: jax.Array, kept: jax.Array) -> jax.Array:
     """The kept value of ``z``, with the gradient of ``z``, which is not computed."""
@@ -296,7 +290,7 @@ def _edge_function(branches: tuple[_Branch, ...], stride, statistics, train):
             def last(name, y, _):
                 wide = y.astype(layers.storage_dtype(y.dtype))
                 if statistics == "batch":
-                    mean, var = _moments(wide)
+                    mean, var = kernels.moments(wide)
                     new[name] = (mean, layers.unbiased(var, y.size // y.shape[-1]))
                 else:
                     mean, var = (v.reshape(-1) for v in rest[place][name])
