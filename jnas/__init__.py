@@ -10,11 +10,14 @@ _ROOMS = (
     "compiling",
     "cost",
     "data",
+    "discrete",
+    "domain",
     "errors",
     "interop",
     "mixture",
     "networks",
     "numerics",
+    "objective",
     "optimizers",
     "presets",
     "progressive",
@@ -26,6 +29,7 @@ _ROOMS = (
     "select",
     "spaces",
     "supernet",
+    "tabular",
 )
 _NAMES = {
     "Genotype": "spaces",

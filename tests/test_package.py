@@ -87,9 +87,10 @@ def test_public_names_have_docstrings_and_functions_examples(value):
 LAYERS = {
     "errors": 0, "numerics": 0, "compiling": 0, "spaces": 0,
     "optimizers": 1, "mixture": 1, "data": 1, "cost": 1, "report": 1,
+    "objective": 1, "domain": 1, "tabular": 2,
     "supernet": 2, "relax": 2, "bilevel": 2, "regularizers": 2, "select": 2,
     "networks": 3, "interop": 4, "diagnostics": 4, "search": 4,
-    "progressive": 5, "presets": 6, "run": 7, "cli": 8,
+    "discrete": 5, "progressive": 5, "presets": 6, "run": 7, "cli": 8,
 }  # fmt: skip
 NO_NETWORK_CODE = ("bilevel", "relax", "regularizers", "select")
 

@@ -1,0 +1,21 @@
+"""Strategies that choose candidates without gradients, objectives, and studies."""
+
+from jnas.discrete.base import Proposal, State, Strategy, build, finite, seed_axes
+from jnas.discrete.evolution import regularized_evolution
+from jnas.discrete.random_search import random_search
+from jnas.discrete.saving import load_state, save_state
+from jnas.objective import Objective
+
+__all__ = [
+    "Objective",
+    "Proposal",
+    "State",
+    "Strategy",
+    "build",
+    "finite",
+    "load_state",
+    "random_search",
+    "regularized_evolution",
+    "save_state",
+    "seed_axes",
+]

@@ -1,0 +1,1 @@
+"""Benchmark tables as device arrays."""
