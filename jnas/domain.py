@@ -153,6 +153,15 @@ def _of_space(space: spaces.Space) -> Domain:
     def sample(key):
         return jax.random.randint(key, cardinalities.shape, 0, cardinalities, jnp.int32)
 
+    counts = 0 < space.size < 2**31
+    radices = (
+        np.cumprod([1, *space.genes[:0:-1]])[::-1].astype(np.int32) if counts else 0
+    )
+
+    def identity(genes):
+        # One number is quicker to compare than a vector, where it fits.
+        return jnp.sum(genes * radices, keepdims=True) if counts else genes
+
     return Domain(
         space=space,
         cardinalities=space.genes,
@@ -161,7 +170,7 @@ def _of_space(space: spaces.Space) -> Domain:
         neighbours=neighbours,
         mutate=mutate,
         mutations=_KINDS,
-        identity=lambda genes: genes,
+        identity=identity,
     )
 
 

@@ -2,20 +2,28 @@
 
 from jnas.discrete.base import Proposal, State, Strategy, build, finite, seed_axes
 from jnas.discrete.evolution import regularized_evolution
+from jnas.discrete.local_search import local_search
 from jnas.discrete.random_search import random_search
+from jnas.discrete.result import Curve, Result, spread
+from jnas.discrete.running import run
 from jnas.discrete.saving import load_state, save_state
 from jnas.objective import Objective
 
 __all__ = [
+    "Curve",
     "Objective",
     "Proposal",
+    "Result",
     "State",
     "Strategy",
     "build",
     "finite",
     "load_state",
+    "local_search",
     "random_search",
     "regularized_evolution",
+    "run",
     "save_state",
     "seed_axes",
+    "spread",
 ]

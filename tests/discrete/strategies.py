@@ -7,6 +7,10 @@ it is.
 from jnas import discrete
 
 STRATEGIES = {
+    "local_search": lambda space: discrete.local_search(space, initial=3),
+    "local_search-full": lambda space: discrete.local_search(
+        space, initial=2, query="full", at_minimum="continue", capacity=100
+    ),
     "random_search": discrete.random_search,
     "regularized_evolution": lambda space: discrete.regularized_evolution(
         space, population=4, sample=2
@@ -20,6 +24,17 @@ STRATEGIES = {
 }
 # In the room's namespace, but no strategy.
 OTHERS = {
-    "Objective", "Proposal", "State", "Strategy", "build", "finite", "load_state",
-    "save_state", "seed_axes",
-}  # fmt: skip
+    "Curve",
+    "Objective",
+    "Proposal",
+    "Result",
+    "State",
+    "Strategy",
+    "build",
+    "finite",
+    "load_state",
+    "run",
+    "save_state",
+    "seed_axes",
+    "spread",
+}

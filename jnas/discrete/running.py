@@ -1,0 +1,177 @@
+"""`run`: a strategy on an objective for many seeds, in one compiled program."""
+
+import functools
+import operator
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jnas import compiling, domain
+from jnas.discrete.base import Strategy, seed_axes
+from jnas.discrete.checks import count
+from jnas.discrete.result import Result
+from jnas.errors import JnasError
+from jnas.objective import Objective
+
+__all__ = ["check_fit", "run", "seeds_of"]
+
+
+def run(
+    strategy: Strategy,
+    objective: Objective,
+    *,
+    evaluations: int,
+    seeds: int | Sequence[int] = 1,
+    batch: int | None = None,
+) -> Result:
+    """Runs a strategy for some seeds on an objective that can be traced (a table).
+
+    All seeds advance together (``vmap``) through one compiled loop (``scan``) of
+    asking, evaluating and telling. The same strategy and objective run again compile
+    nothing. The trials of a seed do not depend on the other seeds.
+
+    Args:
+      strategy: the strategy.
+      objective: the objective, over the same space. One that can't be traced is run by
+        `jnas.discrete.study`, a seed at a time.
+      evaluations: number of evaluations of each seed.
+      seeds: how many (0, 1, ...), or which.
+      batch: candidates that are evaluated before the strategy learns, by default the
+        strategy's own.
+
+    Returns:
+      The trials.
+
+    Raises:
+      JnasError: the parts don't fit each other, or a number is out of range.
+
+    Example:
+      >>> import jnas
+      >>> strategy = jnas.discrete.random_search("nasbench201")
+      >>> def total(genes, key, fidelity):
+      ...     return genes.sum(-1) * 1.0, fidelity
+      >>> wish = Objective(strategy.space, total, "sum", traceable=True)
+      >>> run(strategy, wish, evaluations=20, seeds=3).genes.shape
+      (3, 20, 6)
+    """
+    numbers = seeds_of(seeds)
+    evaluations = count("evaluations", evaluations)
+    check_fit(strategy, objective, evaluations)
+    batch = strategy.batch if batch is None else count("batch", batch)
+    if not (strategy.traceable and objective.traceable):
+        own = strategy.name if objective.traceable else objective.name
+        raise JnasError(
+            f"{own} can't be traced, so seeds can't run together: use "
+            "jnas.discrete.study for each seed"
+        )
+    program = _program(
+        strategy.init,
+        strategy.ask,
+        strategy.tell,
+        objective.evaluate,
+        evaluations,
+        min(batch, evaluations),
+    )
+    genes, scores, costs = program(np.asarray(numbers, np.int32))
+    return Result(
+        genes=np.asarray(genes),
+        scores=np.asarray(scores),
+        costs=np.asarray(costs),
+        seeds=numbers,
+        space=strategy.space,
+        strategy=dict(strategy.config or {"strategy": strategy.name}),
+        objective=objective.name,
+        score_unit=objective.score_unit,
+        cost_unit=objective.cost_unit,
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _program(init, ask, tell, evaluate, evaluations, batch):
+    """The jitted ``(seeds [S]) -> (genes, scores, costs)``, each ``[S, T, ...]``."""
+
+    def step(carry, keys, n):
+        state, number = carry
+        proposal, state = jax.vmap(
+            lambda s: ask(s, n), in_axes=(seed_axes,), out_axes=(0, seed_axes)
+        )(state)
+        drawn = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+        scores, costs = jax.vmap(evaluate)(proposal.genes, drawn, proposal.fidelity)
+        state = jax.vmap(tell, in_axes=(seed_axes, 0, 0, 0), out_axes=seed_axes)(
+            state, proposal, scores, costs
+        )
+        return (state, number + 1), (proposal.genes, scores, costs)
+
+    def program(seeds):
+        keys = jax.vmap(lambda s: jax.random.split(jax.random.key(s)))(seeds)
+        state = jax.vmap(init, out_axes=seed_axes)(keys[:, 0])
+        carry = (state, jnp.zeros((), jnp.int32))
+        whole, rest = divmod(evaluations, batch)
+        carry, rows = jax.lax.scan(
+            lambda carry, _: step(carry, keys[:, 1], batch), carry, length=whole
+        )
+        # [steps, S, batch, ...] -> [S, steps * batch, ...]
+        rows = jax.tree.map(
+            lambda x: jnp.moveaxis(x, 0, 1).reshape(
+                len(seeds), whole * batch, *x.shape[3:]
+            ),
+            rows,
+        )
+        if rest:
+            _, last = step(carry, keys[:, 1], rest)
+            rows = jax.tree.map(
+                lambda a, b: jnp.concatenate([a, b], axis=1), rows, last
+            )
+        return rows
+
+    return jax.jit(program, compiler_options=compiling.options())
+
+
+def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """The seeds that a number or a sequence means.
+
+    Example:
+      >>> seeds_of(3), seeds_of([7, 9])
+      ((0, 1, 2), (7, 9))
+    """
+    given = seeds
+    try:
+        numbers = (
+            tuple(operator.index(seed) for seed in seeds)
+            if isinstance(seeds, Sequence | range) or hasattr(seeds, "__iter__")
+            else tuple(range(operator.index(seeds)))
+        )
+    except TypeError:
+        numbers = ()
+    in_range = all(0 <= seed < 2**31 for seed in numbers)
+    if not numbers or not in_range or len(set(numbers)) < len(numbers):
+        raise JnasError(
+            f"seeds must be a number >= 1, or distinct seeds >= 0, got {given!r}"
+        )
+    return numbers
+
+
+def check_fit(strategy: Strategy, objective: Objective, evaluations: int) -> None:
+    """Refuses what can't be run together.
+
+    Args:
+      strategy: the strategy.
+      objective: the objective.
+      evaluations: number of evaluations.
+
+    Raises:
+      JnasError: the spaces differ, or the strategy has no room for so many.
+    """
+    own, other = (domain.of(part.space) for part in (strategy, objective))
+    if own.space != other.space:
+        raise JnasError(
+            f"{strategy.name} searches {own.space.name}, but {objective.name} scores "
+            f"{other.space.name}: make the strategy with the objective's space"
+        )
+    if strategy.capacity is not None and evaluations > strategy.capacity:
+        raise JnasError(
+            f"{strategy.name} has room for {strategy.capacity} evaluations, "
+            f"{evaluations} are wanted: make it with capacity={evaluations}"
+        )
