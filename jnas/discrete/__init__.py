@@ -1,9 +1,11 @@
 """Strategies that choose candidates without gradients, objectives, and studies."""
 
 from jnas.discrete.base import Proposal, State, Strategy, build, finite, seed_axes
+from jnas.discrete.combining import combined
 from jnas.discrete.evolution import regularized_evolution
 from jnas.discrete.local_search import local_search
 from jnas.discrete.random_search import random_search
+from jnas.discrete.registry import get, make, names
 from jnas.discrete.result import Curve, Result, spread
 from jnas.discrete.running import run
 from jnas.discrete.saving import load_state, save_state
@@ -17,9 +19,13 @@ __all__ = [
     "State",
     "Strategy",
     "build",
+    "combined",
     "finite",
+    "get",
     "load_state",
     "local_search",
+    "make",
+    "names",
     "random_search",
     "regularized_evolution",
     "run",

@@ -2,13 +2,17 @@
 
 import functools
 import operator
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jnas import compiling, domain
+from jnas.discrete import seed_log
 from jnas.discrete.base import Strategy, seed_axes
 from jnas.discrete.checks import count
 from jnas.discrete.result import Result
@@ -25,6 +29,9 @@ def run(
     evaluations: int,
     seeds: int | Sequence[int] = 1,
     batch: int | None = None,
+    workdir: str | os.PathLike[str] | None = None,
+    chunk: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Runs a strategy for some seeds on an objective that can be traced (a table).
 
@@ -40,6 +47,11 @@ def run(
       seeds: how many (0, 1, ...), or which.
       batch: candidates that are evaluated before the strategy learns, by default the
         strategy's own.
+      workdir: folder for ``trials.jsonl``, a line for each trial; the same call again
+        goes on with the seeds that are not complete there, and more seeds may be
+        asked for. None writes nothing.
+      chunk: seeds that run together, by default 100 with a workdir, else all.
+      progress: called with the number of finished seeds and of all after each chunk.
 
     Returns:
       The trials.
@@ -74,18 +86,47 @@ def run(
         evaluations,
         min(batch, evaluations),
     )
-    genes, scores, costs = program(np.asarray(numbers, np.int32))
-    return Result(
-        genes=np.asarray(genes),
-        scores=np.asarray(scores),
-        costs=np.asarray(costs),
-        seeds=numbers,
-        space=strategy.space,
-        strategy=dict(strategy.config or {"strategy": strategy.name}),
-        objective=objective.name,
-        score_unit=objective.score_unit,
-        cost_unit=objective.cost_unit,
-    )
+
+    def result(numbers, genes, scores, costs):
+        return Result(
+            genes=np.asarray(genes),
+            scores=np.asarray(scores),
+            costs=np.asarray(costs),
+            seeds=tuple(numbers),
+            space=strategy.space,
+            strategy=dict(strategy.config or {"strategy": strategy.name}),
+            objective=objective.name,
+            score_unit=objective.score_unit,
+            cost_unit=objective.cost_unit,
+        )
+
+    folder = None if workdir is None else Path(workdir)
+    done: dict[int, Any] = {}
+    if folder is not None:
+        setting = {
+            "strategy": strategy.config or {"strategy": strategy.name},
+            "objective": {"name": objective.name, **(objective.config or {})},
+            "evaluations": evaluations,
+            "batch": batch,
+        }
+        seed_log.check_setting(folder, setting)
+        done = seed_log.complete_seeds(folder, evaluations)
+    if chunk is None:
+        chunk = len(numbers) if folder is None else min(100, len(numbers))
+    chunk = count("chunk", chunk)
+    left = [seed for seed in numbers if seed not in done]
+    for start in range(0, len(left), chunk):
+        own = left[start : start + chunk]
+        # Filled up with one of them, so that all chunks are of one shape.
+        filled = own + own[-1:] * (min(chunk, len(numbers)) - len(own))
+        rows = jax.device_get(program(np.asarray(filled, np.int32)))
+        if folder is not None:
+            seed_log.append(folder, result(filled, *rows), len(own))
+        done |= {seed: tuple(x[i] for x in rows) for i, seed in enumerate(own)}
+        if progress is not None:
+            progress(len(numbers) - len(left) + start + len(own), len(numbers))
+    stacked = [np.stack([done[seed][i] for seed in numbers]) for i in range(3)]
+    return result(numbers, *stacked)
 
 
 @functools.lru_cache(maxsize=16)

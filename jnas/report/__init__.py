@@ -10,6 +10,7 @@ from jnas.report.curves import plot_histories, plot_history
 from jnas.report.dot import to_dot
 from jnas.report.heatmaps import plot_arch, plot_arch_history
 from jnas.report.html import write_html
+from jnas.report.incumbents import plot_incumbents
 from jnas.report.pictures import write_figures
 from jnas.report.runs import Run, read
 from jnas.report.shares import plot_shares
@@ -25,6 +26,7 @@ __all__ = [
     "plot_comparison",
     "plot_histories",
     "plot_history",
+    "plot_incumbents",
     "plot_shares",
     "plot_strengths",
     "read",

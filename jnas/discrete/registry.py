@@ -1,0 +1,79 @@
+"""Strategies by name."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from jnas import errors
+from jnas.discrete.base import Strategy
+
+__all__ = ["get", "make", "names"]
+
+# The module of each strategy; the function has the strategy's name.
+_STRATEGIES = {
+    "random_search": ("random_search", "uniform draws"),
+    "local_search": ("local_search", "hill climbing with restarts"),
+    "regularized_evolution": ("evolution", "tournaments, the oldest dies"),
+}
+
+
+def names() -> dict[str, str]:
+    """The names of all strategies, each with a line on it.
+
+    Example:
+      >>> names()["random_search"]
+      'uniform draws'
+    """
+    return {name: line for name, (_, line) in _STRATEGIES.items()}
+
+
+def get(name: str) -> Callable[..., Strategy]:
+    """The function that makes a strategy.
+
+    Args:
+      name: one of `names`.
+
+    Returns:
+      ``(space, **options) -> Strategy``.
+
+    Raises:
+      JnasError: there is none of that name.
+
+    Example:
+      >>> get("random_search")("nasbench201").name
+      'random_search'
+    """
+    if name not in _STRATEGIES:
+        raise errors.unknown_name("strategy", name, _STRATEGIES)
+    module = importlib.import_module(f"jnas.discrete.{_STRATEGIES[name][0]}")
+    return getattr(module, name)
+
+
+def make(name: str, space: Any, evaluations: int, **options: Any) -> Strategy:
+    """Makes a strategy with room for a number of evaluations.
+
+    Args:
+      name: one of `names`.
+      space: a space or its name.
+      evaluations: the capacity, where the strategy has one and ``options`` don't say.
+      **options: its hyper-parameters.
+
+    Returns:
+      The strategy.
+
+    Raises:
+      JnasError: the name or an option is unknown, or a value is wrong.
+
+    Example:
+      >>> make("local_search", "nasbench201", 300).capacity
+      300
+    """
+    function = get(name)
+    known = list(inspect.signature(function).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise errors.unknown_name(f"option of {name}", option, known)
+    if "capacity" in known:
+        options.setdefault("capacity", evaluations)
+    return function(space, **options)
