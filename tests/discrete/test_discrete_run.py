@@ -1,0 +1,215 @@
+"""Runs of many seeds: against a plain loop, on disk, resumed; results and curves."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jnas
+from jnas import discrete
+from jnas.errors import JnasError
+
+SPACE = jnas.spaces.nasbench201()
+
+
+def evaluate(genes, key, fidelity):
+    noise = 0.1 * jax.random.normal(key, (len(genes),))
+    scores = jnp.sum(genes, axis=-1) + noise
+    # Some candidates fail.
+    return jnp.where(genes[:, 0] == 4, jnp.nan, scores), 1.0 + genes[:, 1]
+
+
+WISH = discrete.Objective(SPACE, evaluate, "wish", "points", "s", traceable=True)
+EVOLUTION = discrete.regularized_evolution(SPACE, population=4, sample=2)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_run_equals_a_plain_loop(batch):
+    found = discrete.run(EVOLUTION, WISH, evaluations=10, seeds=[3, 5], batch=batch)
+    ask, tell = jax.jit(EVOLUTION.ask, static_argnums=1), jax.jit(EVOLUTION.tell)
+    for row, seed in enumerate((3, 5)):
+        first, second = jax.random.split(jax.random.key(seed))
+        state, genes, scores, costs = EVOLUTION.init(first), [], [], []
+        for number, n in enumerate(
+            [batch] * (10 // batch) + [10 % batch] * bool(10 % batch)
+        ):
+            proposal, state = ask(state, n)
+            key = jax.random.fold_in(second, number)
+            score, cost = evaluate(proposal.genes, key, proposal.fidelity)
+            state = tell(state, proposal, score, cost)
+            genes.append(proposal.genes)
+            scores.append(score)
+            costs.append(cost)
+        np.testing.assert_array_equal(found.genes[row], np.concatenate(genes))
+        np.testing.assert_allclose(found.scores[row], np.concatenate(scores), rtol=1e-6)
+        np.testing.assert_array_equal(found.costs[row], np.concatenate(costs))
+        best, value = EVOLUTION.best(state)
+        np.testing.assert_array_equal(found.best()[0][row], best)
+        np.testing.assert_allclose(found.best()[1][row], value, rtol=1e-6)
+
+
+def test_seeds_do_not_depend_on_each_other_nor_on_chunks(tmp_path):
+    alone = discrete.run(EVOLUTION, WISH, evaluations=8, seeds=[2])
+    many = discrete.run(EVOLUTION, WISH, evaluations=8, seeds=5)
+    np.testing.assert_array_equal(alone.genes[0], many.genes[2])
+    told = []
+    logged = discrete.run(
+        EVOLUTION, WISH, evaluations=8, seeds=5, chunk=2, workdir=tmp_path / "a",
+        progress=lambda *numbers: told.append(numbers),
+    )  # fmt: skip
+    np.testing.assert_array_equal(logged.genes, many.genes)
+    np.testing.assert_array_equal(logged.scores, many.scores)
+    assert told == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_log_and_resume_are_exact(tmp_path):
+    def go(folder, seeds, **more):
+        return discrete.run(
+            EVOLUTION, WISH, evaluations=6, seeds=seeds, workdir=folder, **more
+        )
+
+    whole = go(tmp_path / "whole", 4, chunk=2)
+    text = (tmp_path / "whole" / "trials.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [row["seed"] for row in rows] == sorted([0, 1, 2, 3] * 6)
+    for row in rows:
+        np.testing.assert_array_equal(row["genes"], whole.genes[row["seed"], row["id"]])
+        score = whole.scores[row["seed"], row["id"]]
+        assert (row["score"] is None) if np.isnan(score) else row["score"] == score
+    assert any(row["score"] is None for row in rows)
+    # Killed within the third seed, in the middle of a line.
+    part = tmp_path / "part"
+    go(part, 2)
+    lines = text.splitlines(keepends=True)
+    (part / "trials.jsonl").write_text("".join(lines[:15]) + lines[15][:10])
+    resumed = go(part, 4, chunk=2)
+    np.testing.assert_array_equal(resumed.genes, whole.genes)
+    np.testing.assert_array_equal(resumed.scores, whole.scores)
+    np.testing.assert_array_equal(resumed.costs, whole.costs)
+    assert (part / "trials.jsonl").read_text() == text
+    # Nothing is left to do, nor lost, when fewer are asked for.
+    fewer = go(part, [1])
+    np.testing.assert_array_equal(fewer.genes[0], whole.genes[1])
+    assert (part / "trials.jsonl").read_text() == text
+
+
+def test_folders_of_other_settings_are_refused(tmp_path):
+    options = {"evaluations": 6, "seeds": 2, "workdir": tmp_path}
+    discrete.run(EVOLUTION, WISH, **options)
+    other = discrete.regularized_evolution(SPACE, population=5, sample=2)
+    with pytest.raises(JnasError, match=r"another setting.*population"):
+        discrete.run(other, WISH, **options)
+    with pytest.raises(
+        JnasError, match=r"another setting \(evaluations 6 there, 7 now"
+    ):
+        discrete.run(EVOLUTION, WISH, **{**options, "evaluations": 7})
+    path = tmp_path / "trials.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], "{}\n", *lines[1:]]))
+    with pytest.raises(JnasError, match="line 2 is no trial"):
+        discrete.run(EVOLUTION, WISH, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 0}, "seeds must be"),
+        ({"seeds": [1, 1]}, "distinct"),
+        ({"seeds": [-1]}, "seeds must be"),
+        ({"seeds": "a"}, "seeds must be"),
+        ({"evaluations": 0}, "evaluations must be"),
+        ({"batch": 0}, "batch must be"),
+        ({"chunk": 0}, "chunk must be"),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(JnasError, match=message):
+        discrete.run(EVOLUTION, WISH, **{"evaluations": 3, **options})
+
+
+def test_what_does_not_fit_is_refused():
+    other = discrete.random_search("darts")
+    with pytest.raises(JnasError, match="searches darts, but wish scores nasbench201"):
+        discrete.run(other, WISH, evaluations=3)
+    small = discrete.local_search(SPACE, capacity=10)
+    with pytest.raises(JnasError, match="room for 10 evaluations, 11 are wanted"):
+        discrete.run(small, WISH, evaluations=11)
+    with pytest.raises(JnasError, match=r"wish can't be traced.*discrete\.study"):
+        discrete.run(EVOLUTION, WISH._replace(traceable=False), evaluations=3)
+
+
+def plain_incumbents(scores):
+    best, found = -1, []
+    for i, score in enumerate(scores):
+        if np.isfinite(score) and (best < 0 or score > scores[best]):
+            best = i
+        found.append(best)
+    return found
+
+
+def test_result_against_plain_loops():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(6, 20)).round(1)
+    scores[rng.random(scores.shape) < 0.3] = np.nan
+    scores[0, :5], scores[1, 3] = np.nan, np.inf
+    costs = rng.random((6, 20)).astype(np.float32)
+    genes = rng.integers(0, 3, (6, 20, 6)).astype(np.int32)
+    found = discrete.Result(genes, scores, costs, tuple(range(6)), SPACE)
+    report = lambda rows: rows.sum(-1) * 10.0  # noqa: E731
+    told, curve, timed = (
+        found.curve(report),
+        found.curve(),
+        found.curve_by_cost(points=7),
+    )
+    for s in range(6):
+        expected = plain_incumbents(scores[s])
+        assert found.incumbents()[s].tolist() == expected
+        for t, which in enumerate(expected):
+            value = np.nan if which < 0 else scores[s, which]
+            np.testing.assert_equal(curve.values[s, t], value)
+            value = np.nan if which < 0 else genes[s, which].sum() * 10.0
+            np.testing.assert_equal(told.values[s, t], value)
+        spent = np.cumsum(costs[s].astype(float))
+        for x, value in zip(timed.x, timed.values[s], strict=True):
+            before = np.flatnonzero(spent <= x)
+            which = expected[before[-1]] if len(before) else -1
+            np.testing.assert_equal(value, scores[s, which] if which >= 0 else np.nan)
+        budget = 5.0
+        inside = np.flatnonzero(spent <= budget)
+        which = expected[inside[-1]] if len(inside) else -1
+        best, value = found.best(budget=budget)
+        np.testing.assert_equal(value[s], scores[s, which] if which >= 0 else np.nan)
+        if which >= 0:
+            np.testing.assert_array_equal(best[s], genes[s, which])
+    column = curve.values[:, 2]
+    column = column[np.isfinite(column)]
+    np.testing.assert_allclose(curve.mean[2], column.mean())
+    np.testing.assert_allclose(curve.std[2], column.std(ddof=1))
+    assert discrete.spread(column)["count"] == len(column)
+    np.testing.assert_allclose(
+        discrete.spread(column)["standard_error"],
+        column.std(ddof=1) / np.sqrt(len(column)),
+    )
+    with pytest.raises(JnasError, match=r"evaluations must be in 1\.\.20"):
+        found.best(evaluations=21)
+
+
+def test_combined_objectives():
+    cost = WISH._replace(
+        evaluate=lambda g, k, f: (jnp.sum(g == 1, -1) * 1.0, f), name="ones"
+    )
+    both = discrete.combined(WISH, minimize=(cost,))
+    genes = jnp.asarray(SPACE.random(0, 5))
+    key = jax.random.key(1)
+    scores, costs = both.evaluate(genes, key, jnp.ones(5))
+    np.testing.assert_array_equal(scores[:, 0], evaluate(genes, key, None)[0])
+    np.testing.assert_array_equal(scores[:, 1], -np.sum(np.asarray(genes) == 1, -1))
+    np.testing.assert_array_equal(costs, evaluate(genes, key, None)[1])
+    assert both.name == "wish and -ones" and both.traceable
+    with pytest.raises(JnasError, match="combined needs"):
+        discrete.combined(WISH)
+    darts = discrete.Objective(jnas.spaces.darts(), evaluate, "other")
+    with pytest.raises(JnasError, match="over one space"):
+        discrete.combined(WISH, darts)
