@@ -18,6 +18,7 @@ _COMMANDS = {
     "retrain": ("retrain", "Retrain"),
     "evaluate": ("evaluate", "Evaluate"),
     "report": ("report", "Report"),
+    "discrete": ("discrete", "Discrete"),
     "export": ("export", "Export"),
     "prepare": ("prepare", "Prepare"),
     "list": ("listing", "List"),

@@ -18,7 +18,7 @@ def run(args: List) -> None:
     from rich.table import Table
 
     from jnas import data as datasets
-    from jnas import presets, spaces
+    from jnas import discrete, presets, spaces
     from jnas.networks import recipes
 
     console = shared.console()
@@ -32,6 +32,7 @@ def run(args: List) -> None:
             )
             for name in spaces.names()
         },
+        "strategies": discrete.names(),
         "genotypes": {n: "published" for n in spaces.genotype_names()},
         "recipes": recipes.names(),
         "data": datasets.names(),

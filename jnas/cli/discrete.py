@@ -1,0 +1,259 @@
+"""``jnas discrete``: strategies without gradients on an objective."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from jnas.cli import shared
+from jnas.errors import JnasError
+
+__all__ = ["Discrete", "run"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Discrete:
+    """Search with strategies that need no gradients, for many seeds.
+
+    Without arguments: regularized evolution on NAS-Bench-201's table (CIFAR-10, the
+    validation accuracy of the 12-epoch runs, reported by the test accuracy after 200
+    epochs), or on the small table that comes with jnas where that one is not found.
+    Writes every trial, a summary and a picture of the incumbents; the same command
+    again goes on where it stopped.
+    """
+
+    strategy: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]")] = (
+        "regularized_evolution",
+    )
+    """One or several strategies (see: jnas list)."""
+    objective: str = "nasbench201"
+    """What scores candidates: a table (see: jnas tables list), or training, which
+    trains each candidate from scratch."""
+    dataset: str | None = None
+    """The table's dataset (default: its first)."""
+    signal: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="METRIC [METRIC ...]")
+    ] = ()
+    """What the strategy sees, such as val_12; of strategies for several objectives
+    more than one, with a '-' before what should be small: val_12 -flops."""
+    report: str | None = None
+    """What is reported of the incumbents, such as test_200."""
+    noise: str = "mean"
+    """mean: a table's mean over its seeds; sample: each query draws one of them."""
+    seeds: int = 100
+    """How many searches of each strategy; 0, 1, ..."""
+    evaluations: int = 300
+    """Of each search."""
+    budget: float | None = None
+    """Report the incumbents within this simulated time, too (in the table's unit)."""
+    batch: int | None = None
+    """Candidates that are evaluated before the strategy learns (default: its own)."""
+    set: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE [NAME=VALUE ...]")
+    ] = ()
+    """Hyper-parameters of the strategies that know them, such as population=100."""
+    workdir: Path | None = None
+    """Where everything is written (default: runs/discrete-OBJECTIVE)."""
+
+
+def run(args: Discrete) -> None:
+    """Runs the command."""
+    from jnas import discrete
+    from jnas.cli import discrete_objectives
+    from jnas.run.metrics import write_atomically
+    from jnas.run.workdir import claim
+
+    shared.positive(args, "seeds", "evaluations")
+    if not args.strategy:
+        raise JnasError("--strategy needs at least one name (see: jnas list)")
+    if len(set(args.strategy)) < len(args.strategy):
+        raise JnasError("--strategy names one twice: give each once")
+    console = shared.console()
+    chosen = discrete_objectives.choose(args, console)
+    options = _options(args, discrete)
+    strategies = {
+        name: discrete.make(name, chosen.objective.space, args.evaluations, **own)
+        for name, own in options.items()
+    }
+    workdir = args.workdir or Path("runs") / f"discrete-{chosen.name}"
+    console.print(
+        f"[bold]{chosen.objective.name}[/]: {chosen.objective.score_unit}; "
+        f"{args.seeds} seeds of {args.evaluations} evaluations; writing to {workdir}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    with claim(workdir):
+        results = {
+            name: _search(strategy, chosen.objective, args, workdir / name, console)
+            for name, strategy in strategies.items()
+        }
+        summary = _summary(args, chosen, results)
+        write_atomically(workdir / "summary.json", json.dumps(summary, indent=1) + "\n")
+        _draw(chosen, results, workdir / "incumbents.png")
+    _print(console, chosen, summary)
+    console.print(
+        f"see {workdir}/: incumbents.png, summary.json, STRATEGY/trials.jsonl",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _search(strategy, objective, args, folder, console) -> Any:
+    """All seeds of one strategy, with a bar on terminals."""
+    from rich.progress import Progress
+
+    from jnas import discrete
+
+    with Progress(
+        console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(strategy.name, total=args.seeds)
+        return discrete.run(
+            strategy,
+            objective,
+            evaluations=args.evaluations,
+            seeds=args.seeds,
+            batch=args.batch,
+            workdir=folder,
+            progress=lambda done, _: progress.update(task, completed=done),
+        )
+
+
+def _options(args: Discrete, discrete: Any) -> dict[str, dict[str, Any]]:
+    """The hyper-parameters of each strategy; each must be known to one of them."""
+    import inspect
+
+    given = {}
+    for text in args.set:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise JnasError(f"--set takes NAME=VALUE, got {text!r}")
+        try:
+            given[name.replace("-", "_")] = json.loads(value)
+        except ValueError:  # a word
+            given[name.replace("-", "_")] = value
+    options: dict[str, dict[str, Any]] = {}
+    for name in args.strategy:
+        known = list(inspect.signature(discrete.get(name)).parameters)[1:]
+        options[name] = {n: v for n, v in given.items() if n in known}
+    for name in given:
+        if not any(name in own for own in options.values()):
+            known = {
+                n
+                for strategy in args.strategy
+                for n in list(inspect.signature(discrete.get(strategy)).parameters)[1:]
+            }
+            raise JnasError(
+                f"--set {name}: {', '.join(args.strategy)} know"
+                f"{'s' if len(args.strategy) == 1 else ''} no such option, only "
+                f"{', '.join(sorted(known)) or 'none'}"
+            )
+    return options
+
+
+def _summary(args: Discrete, chosen: Any, results: dict[str, Any]) -> dict[str, Any]:
+    """What is told of each strategy, made of JSON's types."""
+    from jnas.discrete import spread
+    from jnas.run.environment import environment
+
+    rows = []
+    for name, result in results.items():
+        genes, scores = result.best()
+        row: dict[str, Any] = {
+            "strategy": name,
+            "config": result.strategy,
+            "seeds": len(result.seeds),
+            "evaluations": result.scores.shape[1],
+            "signal": spread(scores),
+            "spent": spread(result.spent()[:, -1]),
+        }
+        if chosen.report is not None:
+            row["report"] = spread(chosen.report(genes))
+        if args.budget is not None:
+            genes, scores = result.best(budget=args.budget)
+            row["signal_in_budget"] = spread(scores)
+            if chosen.report is not None:
+                values = chosen.report(genes)
+                values = np.where(np.isfinite(scores), values, np.nan)
+                row["report_in_budget"] = spread(values)
+        genes, scores = result.best()
+        place = int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))
+        row["best"] = {
+            "genes": genes[place].tolist(),
+            "candidate": chosen.text(genes[place]),
+        }
+        rows.append(row)
+    return {
+        "objective": chosen.objective.name,
+        "objective_config": chosen.objective.config,
+        "score_unit": chosen.objective.score_unit,
+        "cost_unit": chosen.objective.cost_unit,
+        "report": chosen.report_name,
+        "best_signal": chosen.best_signal,
+        "best_report": chosen.best_report,
+        "budget": args.budget,
+        "strategies": rows,
+        "environment": environment(),
+    }
+
+
+def _print(console: Any, chosen: Any, summary: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    count = summary["strategies"][0]["seeds"]
+    table = Table(
+        title=f"incumbents of {count} seeds, mean ± standard deviation",
+        title_justify="left",
+    )
+    table.add_column("strategy", no_wrap=True)
+    keys = [("signal", chosen.signal_name)]
+    if chosen.report_name:
+        keys.append(("report", chosen.report_name))
+    if summary["budget"] is not None:
+        unit = summary["cost_unit"]
+        within = f"in {summary['budget']:g} {unit}"
+        keys.append(("signal_in_budget", f"{chosen.signal_name}, {within}"))
+        if chosen.report_name:
+            keys.append(("report_in_budget", f"{chosen.report_name}, {within}"))
+    keys.append(("spent", f"cost, {summary['cost_unit']}"))
+    for _, label in keys:
+        table.add_column(label, justify="right")
+    for row in summary["strategies"]:
+        cells = [_spread(row[key], 0 if key == "spent" else 2) for key, _ in keys]
+        table.add_row(row["strategy"], *cells)
+    best = [("signal", chosen.best_signal), ("report", chosen.best_report)]
+    known = {key: f"{value:.2f}" for key, value in best if value is not None}
+    if known:
+        table.add_section()
+        table.add_row("best there is", *(known.get(key, "") for key, _ in keys))
+    console.print(table)
+
+
+def _spread(found: dict[str, float], digits: int) -> str:
+    mean = f"{found['mean']:,.{digits}f}"
+    return mean if math.isnan(found["std"]) else f"{mean} ± {found['std']:.{digits}f}"
+
+
+def _draw(chosen: Any, results: dict[str, Any], path: Path) -> None:
+    from jnas.report import files, incumbents
+
+    report = chosen.report
+    name = chosen.report_name or chosen.signal_name
+    best = chosen.best_report if report is not None else chosen.best_signal
+    steps, times = {}, {}
+    for label, result in results.items():
+        curve = result.curve(report)
+        steps[label] = (curve.x, curve.mean, curve.std)
+        curve = result.curve_by_cost(report)
+        times[label] = (curve.x, curve.mean, curve.std)
+    panels = [incumbents.Panel("evaluations", name, steps, best)]
+    if chosen.objective.cost_unit != "evaluations":
+        unit = chosen.objective.cost_unit
+        panels.append(incumbents.Panel(f"cost, {unit}", name, times, best))
+    count = len(next(iter(results.values())).seeds)
+    title = f"{chosen.objective.name}: {count} seeds, mean ± standard deviation"
+    files.save(incumbents.plot_incumbents(panels, title), path)
