@@ -64,8 +64,9 @@ def choose(args: Any, console: Any) -> Chosen:
 
 def _table(name: str, args: Any, console: Any) -> Chosen:
     from jnas import tabular
+    from jnas.tabular import files
 
-    if name == "nasbench201" and tabular.find([f"{name}.npz"]) is None:
+    if name == "nasbench201" and files.find([f"{name}.npz"]) is None:
         if args.dataset is not None or args.signal or args.report is not None:
             tabular.nasbench201()  # its error says how to get the file
         console.print(
@@ -83,14 +84,12 @@ def _table(name: str, args: Any, console: Any) -> Chosen:
     report = report if args.report is None else args.report
     metric = signals[0] if len(signals) == 1 else signals
     objective = table.objective(dataset, metric, noise=args.noise)
-    known = {
-        m.removeprefix("-"): table.best(dataset, m.removeprefix("-"))
-        for m in signals[:1]
-    }
-    if any(m.startswith("-") for m in signals[:1]):
+    if signals[0].startswith("-"):
         raise JnasError(
-            "the first --signal is what the best is told by: give one to maximise"
+            f"the first --signal is what the best is told by, got {signals[0]!r}: name "
+            "one to maximise first"
         )
+    unit = table.column(dataset, signals[0]).unit
 
     def values(genes):
         return np.asarray(table.values(np.asarray(genes, np.int32), dataset, report))
@@ -98,9 +97,9 @@ def _table(name: str, args: Any, console: Any) -> Chosen:
     return Chosen(
         name=name,
         objective=objective,
-        signal_name=" and ".join(signals),
+        signal_name=f"{signals[0]} ({unit})",
         report=None if report is None else values,
-        report_name=report,
-        best_signal=next(iter(known.values()))[1] if len(signals) == 1 else None,
+        report_name=report and f"{report} ({table.column(dataset, report).unit})",
+        best_signal=table.best(dataset, signals[0])[1],
         best_report=None if report is None else table.best(dataset, report)[1],
     )
