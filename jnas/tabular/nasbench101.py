@@ -16,6 +16,7 @@ row for each cell; ``N`` rows, ``S`` seeds, ``E`` in 4, 12, 36 and 108 epochs:
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +47,8 @@ def nasbench101(path: str | os.PathLike[str] | None = None) -> base.Table:
     after 4, 12, 36 and 108 epochs, in percent, ``train_seconds`` and ``params``.
     Isomorphic cells find the same row; valid cells that aren't in the file are NaN.
 
-    Costs are simulated seconds of training: those of 108 epochs, scaled by the number of
-    epochs where the file does not have others. Each number of epochs is a run of its
+    Costs are simulated seconds of training: those of 108 epochs, scaled by the number
+    of epochs where the file does not have others. Each number of epochs is a run of its
     own with its own schedule.
 
     Args:
@@ -84,7 +85,9 @@ def nasbench101(path: str | os.PathLike[str] | None = None) -> base.Table:
         + " without validation"
     )
     find = by_canonical(_canonical(genes))
-    return base.Table(NAME, space, genes, {"cifar10": columns}, find, note)
+    return base.Table(
+        NAME, space, genes, {"cifar10": columns}, find, note=note, source=str(found)
+    )
 
 
 def by_canonical(codes: np.ndarray) -> Callable[[jax.Array], jax.Array]:
@@ -139,7 +142,7 @@ def cells(arrays: files.Arrays) -> np.ndarray:
             f"got {names}"[:400]
         )
 
-    def refuse(rows: np.ndarray, what: str) -> None:
+    def refuse(rows: Any, what: str) -> None:
         if np.any(rows):
             raise errors.JnasError(
                 f"{arrays.path}, row {int(np.argmax(rows))}: {what} ({int(rows.sum())} "
@@ -185,7 +188,7 @@ def _check_hashes(arrays: files.Arrays, genes: np.ndarray) -> None:
         if told != right:
             raise errors.JnasError(
                 f"array 'module_hash' of {arrays.path} is not that of the cell in row "
-                f"{row} (got {told}, expected {right}): its rows are in different orders"
+                f"{row} (got {told}, expected {right}): its rows are mixed up"
             )
 
 

@@ -232,8 +232,8 @@ class NasBench101Space:
         array = self._array(genes)
         if array.ndim != 1 or not graphs.valid(array):
             raise errors.JnasError(
-                f"expected the genes of one cell of {self.name}, with a path from input "
-                f"to output and at most {graphs.MAX_EDGES} edges on such paths, got "
+                f"expected the genes of one cell of {self.name}, a path from input to "
+                f"output and at most {graphs.MAX_EDGES} edges on such paths, got "
                 f"{array.tolist()}"
             )
         return array
