@@ -2,6 +2,21 @@
 
 from jnas.tabular.base import Column, Table, by_code
 from jnas.tabular.classes201 import classes, connected
+from jnas.tabular.nasbench101 import nasbench101
 from jnas.tabular.nasbench201 import nasbench201
+from jnas.tabular.registry import get, names
+from jnas.tabular.space101 import NasBench101Space, Spec
 
-__all__ = ["Column", "Table", "by_code", "classes", "connected", "nasbench201"]
+__all__ = [
+    "Column",
+    "NasBench101Space",
+    "Spec",
+    "Table",
+    "by_code",
+    "classes",
+    "connected",
+    "get",
+    "names",
+    "nasbench101",
+    "nasbench201",
+]

@@ -42,6 +42,7 @@ class Table:
         candidate, -1 for those that aren't in the table; see `by_code`.
       note: what users should know of the figures, one line.
       facts: ``{name: array [N]}``, what else is known of the cells, on the host.
+      source: the file that it was read from.
 
     Raises:
       JnasError: the arrays don't fit each other.
@@ -66,6 +67,7 @@ class Table:
     find: Callable[[jax.Array], jax.Array]
     note: str = ""
     facts: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    source: str = ""
 
     def __post_init__(self):
         shape, length = np.shape(self.genes), len(self.space.genes)

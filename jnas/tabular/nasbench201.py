@@ -10,7 +10,7 @@ The compact file ``nasbench201.npz`` has a row for each cell; ``N`` rows, ``S`` 
 * ``{set}_{val,test}_{12,200}`` float ``[N]``, accuracies in percent, mean of the seeds,
   for the sets cifar10, cifar100 and imagenet16; ``..._seeds`` ``[N, S]`` where the
   seeds are known; ``{set}_valtest_...`` of both halves of the test images together;
-* ``{set}_train_seconds_200`` float ``[N]``;
+* ``{set}_train_seconds_200`` float ``[N]``, optionally those of 12 epochs;
 * ``{set}_params``, ``{set}_flops`` int ``[N]``;
 * optionally ``unique_id`` and ``n_seeds_200`` int ``[N]``, and ``checksum``.
 """
@@ -79,16 +79,31 @@ def nasbench201(
     found = files.find([FILE], path)
     if found is None:
         raise errors.JnasError(f"there is no {path or FILE}: {HELP}")
-    arrays = files.read(found)
+    second = files.find([LATENCY_FILE], found.parent if latency is None else latency)
+    if second is None and latency is not None:
+        raise errors.JnasError(f"there is no file of latencies {latency}")
+    return table(files.read(found), None if second is None else files.read(second))
+
+
+def table(arrays: files.Arrays, latency: files.Arrays | None = None) -> base.Table:
+    """Makes the table of the arrays of its file.
+
+    Args:
+      arrays: those of the file.
+      latency: those of the second file.
+
+    Returns:
+      The table.
+
+    Raises:
+      JnasError: the arrays are malformed.
+    """
     space = spaces.nasbench201()
     genes = cells(arrays)
     columns = {name: _columns(arrays, name, len(genes)) for name in DATASETS}
     check_costs(arrays, genes)
-    second = files.find([LATENCY_FILE], found.parent if latency is None else latency)
-    if second is not None:
-        columns["cifar10"] |= _latencies(files.read(second), genes)
-    elif latency is not None:
-        raise errors.JnasError(f"there is no file of latencies {latency}")
+    if latency is not None:
+        columns["cifar10"] |= latencies(latency, genes)
     facts = {
         "class": classes201.classes(genes),
         "connected": classes201.connected(genes),
@@ -97,7 +112,14 @@ def nasbench201(
         if name in arrays:
             facts[name] = arrays.take(name, (len(genes),), "iu")
     return base.Table(
-        NAME, space, genes, columns, base.by_code(space.genes, genes), NOTE, facts
+        NAME,
+        space,
+        genes,
+        columns,
+        base.by_code(space.genes, genes),
+        note=NOTE,
+        facts=facts,
+        source=str(arrays.path),
     )
 
 
@@ -179,6 +201,8 @@ def _columns(arrays: files.Arrays, dataset: str, rows: int) -> dict[str, Column]
     """The columns of one dataset."""
     seconds = arrays.measured(f"{dataset}_train_seconds_200", (rows,))
     seconds = seconds[:, None].astype(np.float64) * np.divide(EPOCHS, 200)[None]
+    if f"{dataset}_train_seconds_12" in arrays:
+        seconds[:, 0] = arrays.measured(f"{dataset}_train_seconds_12", (rows,))
     columns = {}
     for metric, unit in MEASURED.items():
         means, seeds = {}, {}
@@ -226,8 +250,16 @@ def _joined(
     return joined
 
 
-def _latencies(arrays: files.Arrays, genes: np.ndarray) -> dict[str, Column]:
-    """A column for each device, its rows brought into the order of the table."""
+def latencies(arrays: files.Arrays, genes: np.ndarray) -> dict[str, Column]:
+    """A column for each device, its rows brought into the order of the table.
+
+    Args:
+      arrays: those of the file of latencies.
+      genes: the cells of the table, ``[N, 6]``.
+
+    Returns:
+      ``{metric: Column}``.
+    """
     ops = cells(arrays)
     devices = arrays.take("devices", (None,), "U").tolist()
     values = arrays.measured("latency_ms", (len(ops), len(devices)))
