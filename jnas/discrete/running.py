@@ -32,17 +32,20 @@ def run(
     workdir: str | os.PathLike[str] | None = None,
     chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    **how: Any,
 ) -> Result:
-    """Runs a strategy for some seeds on an objective that can be traced (a table).
+    """Runs a strategy on an objective for some seeds.
 
-    All seeds advance together (``vmap``) through one compiled loop (``scan``) of
-    asking, evaluating and telling. The same strategy and objective run again compile
-    nothing. The trials of a seed do not depend on the other seeds.
+    Where both can be traced (tables can), all seeds advance together (``vmap``) through
+    one compiled loop (``scan``) of asking, evaluating and telling. The same strategy
+    and objective run again compile nothing. The trials of a seed do not depend on the
+    other seeds.
 
     Args:
       strategy: the strategy.
-      objective: the objective, over the same space. One that can't be traced is run by
-        `jnas.discrete.study`, a seed at a time.
+      objective: the objective, over the same space. Where it can't be traced, or the
+        strategy can't, seeds are studied in turn (`jnas.discrete.study`), each in a
+        folder ``seedN`` of the workdir.
       evaluations: number of evaluations of each seed.
       seeds: how many (0, 1, ...), or which.
       batch: candidates that are evaluated before the strategy learns, by default the
@@ -52,6 +55,8 @@ def run(
         asked for. None writes nothing.
       chunk: seeds that run together, by default 100 with a workdir, else all.
       progress: called with the number of finished seeds and of all after each chunk.
+      **how: ``executor``, ``parallel`` and other options of `jnas.discrete.study`,
+        where seeds are studied in turn.
 
     Returns:
       The trials.
@@ -71,13 +76,23 @@ def run(
     numbers = seeds_of(seeds)
     evaluations = count("evaluations", evaluations)
     check_fit(strategy, objective, evaluations)
-    batch = strategy.batch if batch is None else count("batch", batch)
     if not (strategy.traceable and objective.traceable):
-        own = strategy.name if objective.traceable else objective.name
-        raise JnasError(
-            f"{own} can't be traced, so seeds can't run together: use "
-            "jnas.discrete.study for each seed"
+        if chunk is not None:
+            name = strategy.name if objective.traceable else objective.name
+            raise JnasError(
+                f"{name} can't be traced, so seeds run one after the other: leave "
+                "chunk out"
+            )
+        found = _one_by_one(
+            strategy, objective, evaluations, numbers, batch, workdir, progress, how
         )
+        return _result(strategy, objective, numbers, *found)
+    if how:
+        raise JnasError(
+            f"{', '.join(how)}: for objectives that can't be traced, as "
+            f"{objective.name} can: leave it out"
+        )
+    batch = strategy.batch if batch is None else count("batch", batch)
     program = _program(
         strategy.init,
         strategy.ask,
@@ -86,19 +101,6 @@ def run(
         evaluations,
         min(batch, evaluations),
     )
-
-    def result(numbers, genes, scores, costs):
-        return Result(
-            genes=np.asarray(genes),
-            scores=np.asarray(scores),
-            costs=np.asarray(costs),
-            seeds=tuple(numbers),
-            space=strategy.space,
-            strategy=dict(strategy.config or {"strategy": strategy.name}),
-            objective=objective.name,
-            score_unit=objective.score_unit,
-            cost_unit=objective.cost_unit,
-        )
 
     folder = None if workdir is None else Path(workdir)
     done: dict[int, Any] = {}
@@ -121,12 +123,56 @@ def run(
         filled = own + own[-1:] * (min(chunk, len(numbers)) - len(own))
         rows = jax.device_get(program(np.asarray(filled, np.int32)))
         if folder is not None:
-            seed_log.append(folder, result(filled, *rows), len(own))
+            seed_log.append(
+                folder, _result(strategy, objective, filled, *rows), len(own)
+            )
         done |= {seed: tuple(x[i] for x in rows) for i, seed in enumerate(own)}
         if progress is not None:
             progress(len(numbers) - len(left) + start + len(own), len(numbers))
     stacked = [np.stack([done[seed][i] for seed in numbers]) for i in range(3)]
-    return result(numbers, *stacked)
+    return _result(strategy, objective, numbers, *stacked)
+
+
+def _result(strategy, objective, numbers, genes, scores, costs) -> Result:
+    return Result(
+        genes=np.asarray(genes),
+        scores=np.asarray(scores),
+        costs=np.asarray(costs),
+        seeds=tuple(numbers),
+        space=strategy.space,
+        strategy=dict(strategy.config or {"strategy": strategy.name}),
+        objective=objective.name,
+        score_unit=objective.score_unit,
+        cost_unit=objective.cost_unit,
+    )
+
+
+def _one_by_one(
+    strategy, objective, evaluations, numbers, batch, workdir, progress, how
+) -> list[np.ndarray]:
+    """Genes, scores and costs of seeds that are studied in turn."""
+    from jnas.discrete.study import study
+
+    rows = []
+    for seed in numbers:
+        folder = None if workdir is None else Path(workdir) / f"seed{seed}"
+        rows.append(
+            study(
+                strategy,
+                objective,
+                evaluations=evaluations,
+                seed=seed,
+                batch=batch,
+                workdir=folder,
+                **how,
+            )
+        )
+        if progress is not None:
+            progress(len(rows), len(numbers))
+    return [
+        np.stack([getattr(row, name) for row in rows])
+        for name in ("genes", "scores", "costs")
+    ]
 
 
 @functools.lru_cache(maxsize=16)
@@ -146,12 +192,14 @@ def _program(init, ask, tell, evaluate, evaluations, batch):
         return (state, number + 1), (proposal.genes, scores, costs)
 
     def program(seeds):
-        keys = jax.vmap(lambda s: jax.random.split(jax.random.key(s)))(seeds)
-        state = jax.vmap(init, out_axes=seed_axes)(keys[:, 0])
+        keys = jax.vmap(jax.random.key)(seeds)
+        state = jax.vmap(init, out_axes=seed_axes)(keys)
+        # Not one of the two that a strategy's own start splits off.
+        keys = jax.vmap(lambda key: jax.random.split(key, 3)[2])(keys)
         carry = (state, jnp.zeros((), jnp.int32))
         whole, rest = divmod(evaluations, batch)
         carry, rows = jax.lax.scan(
-            lambda carry, _: step(carry, keys[:, 1], batch), carry, length=whole
+            lambda carry, _: step(carry, keys, batch), carry, length=whole
         )
         # [steps, S, batch, ...] -> [S, steps * batch, ...]
         rows = jax.tree.map(
@@ -161,7 +209,7 @@ def _program(init, ask, tell, evaluate, evaluations, batch):
             rows,
         )
         if rest:
-            _, last = step(carry, keys[:, 1], rest)
+            _, last = step(carry, keys, rest)
             rows = jax.tree.map(
                 lambda a, b: jnp.concatenate([a, b], axis=1), rows, last
             )

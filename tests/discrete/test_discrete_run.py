@@ -30,8 +30,9 @@ def test_run_equals_a_plain_loop(batch):
     found = discrete.run(EVOLUTION, WISH, evaluations=10, seeds=[3, 5], batch=batch)
     ask, tell = jax.jit(EVOLUTION.ask, static_argnums=1), jax.jit(EVOLUTION.tell)
     for row, seed in enumerate((3, 5)):
-        first, second = jax.random.split(jax.random.key(seed))
-        state, genes, scores, costs = EVOLUTION.init(first), [], [], []
+        second = jax.random.split(jax.random.key(seed), 3)[2]
+        state = EVOLUTION.init(jax.random.key(seed))
+        genes, scores, costs = [], [], []
         for number, n in enumerate(
             [batch] * (10 // batch) + [10 % batch] * bool(10 % batch)
         ):
@@ -136,8 +137,39 @@ def test_what_does_not_fit_is_refused():
     small = discrete.local_search(SPACE, capacity=10)
     with pytest.raises(JnasError, match="room for 10 evaluations, 11 are wanted"):
         discrete.run(small, WISH, evaluations=11)
-    with pytest.raises(JnasError, match=r"wish can't be traced.*discrete\.study"):
-        discrete.run(EVOLUTION, WISH._replace(traceable=False), evaluations=3)
+    with pytest.raises(JnasError, match=r"wish can't be traced.*leave chunk out"):
+        slow = WISH._replace(traceable=False)
+        discrete.run(EVOLUTION, slow, evaluations=3, chunk=2)
+    with pytest.raises(JnasError, match=r"parallel: for objectives that can't be"):
+        discrete.run(EVOLUTION, WISH, evaluations=3, parallel=2)
+
+
+def test_what_cannot_be_traced_is_studied_seed_by_seed(tmp_path):
+    def plain(genes, key, fidelity):
+        genes = np.asarray(genes)
+        return genes.sum(-1).astype(float), 1.0 + genes[:, 1]
+
+    slow = discrete.Objective(SPACE, plain, "slow")
+    quick = discrete.Objective(
+        SPACE,
+        lambda g, k, f: (jnp.sum(g, -1) * 1.0, 1.0 + g[:, 1]),
+        "q",
+        traceable=True,
+    )
+    told = []
+    found = discrete.run(
+        EVOLUTION, slow, evaluations=8, seeds=[1, 4], workdir=tmp_path,
+        progress=lambda *numbers: told.append(numbers),
+    )  # fmt: skip
+    assert told == [(1, 2), (2, 2)]
+    assert (tmp_path / "seed4" / "trials.jsonl").exists()
+    # The same seeds are the same searches, traced or not.
+    traced = discrete.run(EVOLUTION, quick, evaluations=8, seeds=[1, 4])
+    np.testing.assert_array_equal(found.genes, traced.genes)
+    np.testing.assert_array_equal(found.scores, traced.scores)
+    np.testing.assert_array_equal(found.costs, traced.costs)
+    again = discrete.run(EVOLUTION, slow, evaluations=8, seeds=[1, 4], workdir=tmp_path)
+    np.testing.assert_array_equal(found.genes, again.genes)
 
 
 def plain_incumbents(scores):

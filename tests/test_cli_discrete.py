@@ -1,0 +1,120 @@
+"""`jnas discrete` as a user meets it: output, files, resume, bad input."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jnas import cli, tabular
+
+
+@pytest.fixture(autouse=True)
+def _in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.delenv("JNAS_DATA", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "empty"))
+
+
+SMALL = ["--seeds", "6", "--evaluations", "12"]
+
+
+def test_without_the_large_table_the_shipped_one_is_searched(tmp_path, capsys):
+    command = ["discrete", "--strategy", "random_search", "regularized_evolution"]
+    assert cli.main([*command, *SMALL]) == 0
+    out = capsys.readouterr().out
+    for word in ("cells125", "jnas tables list", "random_search", "±", "best there is"):
+        assert word in out
+    folder = tmp_path / "runs" / "discrete-cells125"
+    assert (folder / "incumbents.png").read_bytes().startswith(b"\x89PNG")
+    summary = json.loads((folder / "summary.json").read_text())
+    table = tabular.cells125()
+    dataset = table.datasets[0]
+    for row in summary["strategies"]:
+        lines = (folder / row["strategy"] / "trials.jsonl").read_text().splitlines()
+        trials = [json.loads(line) for line in lines]
+        assert len(trials) == 6 * 12 and row["seeds"] == 6
+        best = []
+        for seed in range(6):
+            own = [t for t in trials if t["seed"] == seed]
+            assert [t["id"] for t in own] == list(range(12))
+            best.append(max(own, key=lambda t: t["score"]))
+        np.testing.assert_allclose(
+            row["signal"]["mean"], np.mean([t["score"] for t in best])
+        )
+        genes = np.array([t["genes"] for t in best])
+        told = np.asarray(table.values(genes, dataset, "test"))
+        np.testing.assert_allclose(row["report"]["mean"], told.mean(), rtol=1e-6)
+        champion = max(best, key=lambda t: t["score"])
+        assert row["best"]["genes"] == champion["genes"]
+        assert str(table.space.decode(champion["genes"])) == row["best"]["candidate"]
+    assert "jax" in summary["environment"]
+
+
+def test_goes_on_where_it_was_stopped(tmp_path, capsys):
+    command = ["discrete", "--objective", "cells125", *SMALL, "--workdir"]
+    assert cli.main([*command, "whole"]) == 0
+    assert cli.main([*command, "part"]) == 0
+    log = "regularized_evolution/trials.jsonl"
+    whole = (tmp_path / "whole" / log).read_text()
+    lines = whole.splitlines(keepends=True)
+    (tmp_path / "part" / log).write_text("".join(lines[:30]) + lines[30][:9])
+    (tmp_path / "part" / "summary.json").unlink()
+    assert cli.main([*command, "part"]) == 0
+    assert (tmp_path / "part" / log).read_text() == whole
+    summaries = [
+        json.loads((tmp_path / name / "summary.json").read_text())
+        for name in ("whole", "part")
+    ]
+    assert summaries[0] == summaries[1]
+    capsys.readouterr()
+    assert cli.main([*command, "part", "--set", "population=5"]) == 2
+    assert "another setting" in capsys.readouterr().err
+    assert (tmp_path / "part" / log).read_text() == whole
+
+
+def test_several_objectives_and_budget(capsys):
+    command = ["discrete", "--objective", "cells125", "--strategy", "nsga2", *SMALL]
+    more = ["--signal", "val", "-params", "--budget", "1e9", "--set", "population=4"]
+    assert cli.main([*command, *more]) == 0
+    assert "in 1e+09" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--strategy", "hill"], "unknown strategy 'hill'"),
+        (["--objective", "nasbench"], "unknown objective 'nasbench'"),
+        (["--dataset", "svhn"], "svhn"),
+        (["--signal", "vall"], "vall"),
+        (["--signal", "-val"], "maximise first"),
+        (["--report", "tests"], "tests"),
+        (["--seeds", "0"], "--seeds must be at least 1"),
+        (["--evaluations", "0"], "--evaluations must be at least 1"),
+        (["--set", "population"], "NAME=VALUE"),
+        (["--set", "size=3"], "no such option"),
+        (["--set", "population=many"], "population must be an integer"),
+        (["--strategy", "random_search", "random_search"], "twice"),
+        (["--noise", "loud"], "loud"),
+    ],
+)
+def test_bad_input_is_one_line(options, message, capsys, tmp_path):
+    assert cli.main(["discrete", "--objective", "cells125", *SMALL, *options]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1 and err.startswith("jnas: ")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_large_table_is_asked_for_by_name(capsys):
+    """With options of its own the shipped table would be another experiment."""
+    assert cli.main(["discrete", "--signal", "val_12", *SMALL]) == 2
+    assert "jnas tables convert nasbench201" in capsys.readouterr().err
+
+
+def test_the_real_table(data_folder, monkeypatch, capsys):
+    monkeypatch.setenv("JNAS_DATA", str(data_folder))
+    command = ["discrete", "--strategy", "regularized_evolution", *SMALL]
+    assert cli.main([*command, "--objective", "nasbench201"]) == 0
+    out = capsys.readouterr().out
+    assert "nasbench201/cifar10/val_12" in out and "94.37" in out
