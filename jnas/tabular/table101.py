@@ -64,7 +64,21 @@ def nasbench101(path: str | os.PathLike[str] | None = None) -> base.Table:
     found = files.find(FILES, path)
     if found is None:
         raise errors.JnasError(f"there is no {path or FILES[0]}: {HELP}")
-    arrays = files.read(found)
+    return table(files.read(found))
+
+
+def table(arrays: files.Arrays) -> base.Table:
+    """Makes the table of the arrays of its file.
+
+    Args:
+      arrays: those of the file.
+
+    Returns:
+      The table.
+
+    Raises:
+      JnasError: the arrays are malformed.
+    """
     space = space101.NasBench101Space()
     genes = cells(arrays)
     rows = len(genes)
@@ -86,7 +100,13 @@ def nasbench101(path: str | os.PathLike[str] | None = None) -> base.Table:
     )
     find = by_canonical(_canonical(genes))
     return base.Table(
-        NAME, space, genes, {"cifar10": columns}, find, note=note, source=str(found)
+        NAME,
+        space,
+        genes,
+        {"cifar10": columns},
+        find,
+        note=note,
+        source=str(arrays.path),
     )
 
 
