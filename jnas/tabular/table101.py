@@ -228,7 +228,9 @@ def _measured(arrays: files.Arrays, metric: str, unit: str, rows: int) -> Column
         if f"{name}_seeds" in arrays:
             runs = arrays.measured(f"{name}_seeds", (rows, None), 1)
             runs = 100 * runs.astype(np.float64)
-        if name in arrays or (metric, epochs, runs) == ("val", EPOCHS[-1], None):
+        # What must be there is asked for, so that the error names it.
+        wanted = runs is None and (metric, epochs) == ("val", EPOCHS[-1])
+        if name in arrays or wanted:
             means.append(100 * arrays.measured(name, (rows,), 1).astype(np.float64))
         elif runs is not None:
             means.append(base.mean(runs[..., None])[:, 0])
