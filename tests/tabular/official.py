@@ -1,7 +1,8 @@
-"""Official files in small, written with the standard library after the benchmarks' code.
+"""Official files in small, in the layouts of the benchmarks' own code.
 
-NATS-Bench: `state_dict` of `ArchResults` and `ResultsCount`, pickled with protocol 4 and
-packed by bzip2. NAS-Bench-101: TFRecord framing around JSON around a protocol buffer.
+Written with the standard library. NATS-Bench: `state_dict` of `ArchResults` and
+`ResultsCount`, pickled with protocol 4 and packed by bzip2. NAS-Bench-101: TFRecord
+framing around JSON around a protocol buffer.
 """
 
 import base64
