@@ -28,11 +28,12 @@ CARDINALITIES = (2,) * len(EDGES) + (3,) * len(INNER)
 # The label of a vertex that was pruned.
 PRUNED = 3
 _BIT = {edge: i for i, edge in enumerate(EDGES)}
-_SOURCES, _TARGETS = np.array(EDGES).T
+# 32-bit, which they are whether JAX's 64-bit mode is on or not.
+_SOURCES, _TARGETS = np.array(EDGES, np.int32).T
 _PAIRS = tuple(itertools.combinations(range(len(INNER)), 2))
-_FROM_INPUT = np.array([_BIT[0, vertex] for vertex in INNER])
-_TO_OUTPUT = np.array([_BIT[vertex, OUTPUT] for vertex in INNER])
-_WITHIN = np.array([_BIT[INNER[u], INNER[v]] for u, v in _PAIRS])
+_FROM_INPUT = np.array([_BIT[0, vertex] for vertex in INNER], np.int32)
+_TO_OUTPUT = np.array([_BIT[vertex, OUTPUT] for vertex in INNER], np.int32)
+_WITHIN = np.array([_BIT[INNER[u], INNER[v]] for u, v in _PAIRS], np.int32)
 
 
 def active(genes: Any) -> Any:

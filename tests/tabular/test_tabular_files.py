@@ -105,6 +105,7 @@ def test_checksum_finds_what_the_archive_does_not(tmp_path):
         {"cifar10_val_12": stored["cifar10_val_12"] + np.float32(1e-5)},
         {"extra": np.zeros(1)},
         {"cifar10_val_12": stored["cifar10_val_12"].astype(np.float64)},
+        {"n_seeds_200": stored["n_seeds_200"].view(np.uint8)},
         {"n_seeds_200": stored["n_seeds_200"].reshape(2, -1)},
         {"checksum": stored["checksum"][:16]},
     ):
