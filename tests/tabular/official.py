@@ -12,6 +12,13 @@ import json
 import pickle
 import struct
 
+import compact
+import numpy as np
+import pytest
+
+from jnas import JnasError, spaces, tabular
+from jnas.tabular import converting
+
 SETS = {
     "cifar10-valid": ("x-valid", "ori-test"),
     "cifar10": ("ori-test",),
@@ -146,3 +153,60 @@ def record(digest, epochs, matrix, operations, message):
     bits = "".join(str(int(bit)) for row in matrix for bit in row)
     text = base64.b64encode(message).decode()
     return json.dumps([digest, epochs, bits, ",".join(operations), text]).encode()
+
+
+CELLS = compact.cells201(4, seed=3)
+ARCHS = [str(spaces.nasbench201().decode(cell.astype(np.int32))) for cell in CELLS]
+SEEDS = [[777, 888, 999], [777, 999], [777, 888], [777, 888, 999]]
+
+
+def cell_files():
+    rng = np.random.default_rng(0)
+    rows = enumerate(zip(ARCHS, SEEDS, strict=True))
+    return [cell_of(i, arch, seeds, rng) for i, (arch, seeds) in rows]
+
+
+CONTENTS = cell_files()
+
+
+def records101(epochs=(4, 108), repeats=3, seed=0):
+    """Records of the small cells in random order, and their figures."""
+    rng = np.random.default_rng(seed)
+    rows, figures = [], collections.defaultdict(list)
+    for vertices, edges, inner in compact.CELLS101:
+        matrix = compact.matrix101(vertices, edges)
+        names = ["input", *(compact.NAMES101[o] for o in inner), "output"]
+        digest = tabular.NasBench101Space().hash(tabular.Spec(matrix, tuple(names)))
+        parameters = int(rng.integers(100, 10**7))
+        for number in epochs:
+            for _ in range(repeats):
+                stages = rng.uniform(0.1, 0.9, (3, 5)) * [108, 2000, 1, 1, 1]
+                message = metrics(stages.tolist(), parameters)
+                rows.append((digest, number, matrix, names, message))
+                figures[digest, number].append((stages[-1].tolist(), parameters))
+    order = rng.permutation(len(rows))
+    # Figures in the order in which the file tells them.
+    told = collections.defaultdict(list)
+    counted = collections.Counter()
+    per_key = {key: list(values) for key, values in figures.items()}
+    positions = collections.defaultdict(list)
+    for place, row in enumerate(rows):
+        positions[row[0], row[1]].append(place)
+    for place in order:
+        key = rows[place][0], rows[place][1]
+        told[key].append(per_key[key][positions[key].index(place)])
+        counted[key] += 1
+    return [record(*rows[i]) for i in order], told
+
+
+def write101(path, contents):
+    path.write_bytes(tfrecord(contents))
+    return path
+
+
+def refused(path, message, name="nasbench201", **options):
+    target = path.parent / "out"
+    with pytest.raises(JnasError, match=message) as caught:
+        converting.convert(name, path, target, **options)
+    assert "\n" not in str(caught.value)
+    assert not target.exists() or not list(target.iterdir())
