@@ -266,3 +266,5 @@ def test_a_device_array_is_made_once_and_outlives_its_trace():
     jax.jit(lambda i: lazy()[i])(2)
     assert isinstance(lazy(), jax.Array) and not isinstance(lazy(), jax.core.Tracer)
     assert lazy() is lazy()
+    # The same for a column of fixed epochs, however often it is asked for.
+    assert TABLE.column("digits", "val_3") is TABLE.column("digits", "val_3")
