@@ -62,11 +62,12 @@ def run(args: Tables) -> None:
 
 
 def _convert(args: Convert) -> None:
+    from rich.console import Console
     from rich.progress import Progress
 
     from jnas.tabular import converting
 
-    with Progress(transient=True) as bar:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"reading {args.path.name}", total=None)
 
         def progress(done: int, total: int) -> None:

@@ -2,10 +2,10 @@
 
 from jnas.tabular.base import Column, Table, by_code
 from jnas.tabular.classes201 import classes, connected
-from jnas.tabular.nasbench101 import nasbench101
-from jnas.tabular.nasbench201 import nasbench201
 from jnas.tabular.registry import get, names
 from jnas.tabular.space101 import NasBench101Space, Spec
+from jnas.tabular.table101 import nasbench101
+from jnas.tabular.table201 import nasbench201
 
 __all__ = [
     "Column",

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from jnas import errors
 from jnas.tabular import base
-from jnas.tabular.nasbench101 import nasbench101
-from jnas.tabular.nasbench201 import nasbench201
+from jnas.tabular.table101 import nasbench101
+from jnas.tabular.table201 import nasbench201
 
 __all__ = ["get", "names"]
 

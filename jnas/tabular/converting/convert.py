@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable
 
 from jnas import errors
-from jnas.tabular import files, nasbench101, nasbench201
+from jnas.tabular import files, table101, table201
 from jnas.tabular.converting import nats, official101
 
 __all__ = ["convert"]
@@ -61,18 +61,19 @@ def convert(
     if source.suffix == ".npz":
         arrays = files.read(source)
         if name == "nasbench101":
-            file = nasbench101.FILES[0]
-            nasbench101.nasbench101(source)
+            file = table101.FILES[0]
+            table101.table(arrays)
         elif "latency_ms" in arrays:
-            file = nasbench201.LATENCY_FILE
-            nasbench201.latencies(arrays, nasbench201.cells(arrays))
+            file = table201.LATENCY_FILE
+            table201.latencies(arrays, table201.cells(arrays))
         else:
-            file = nasbench201.FILE
-            nasbench201.table(arrays)
+            file = table201.FILE
+            table201.table(arrays)
         return files.write(target / file, arrays.arrays)
     if name == "nasbench201":
         found = nats.read(source, workers=workers, partial=partial, progress=progress)
-        nasbench201.table(files.Arrays(source, found))
-        return files.write(target / nasbench201.FILE, found)
+        table201.table(files.Arrays(source, found))
+        return files.write(target / table201.FILE, found)
     found = official101.read(source, progress=progress)
-    return files.write(target / nasbench101.FILES[0], found)
+    table101.table(files.Arrays(source, found))
+    return files.write(target / table101.FILES[0], found)

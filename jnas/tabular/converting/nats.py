@@ -23,7 +23,7 @@ import numpy as np
 
 from jnas import errors, spaces
 from jnas.data import pickles
-from jnas.tabular import base, classes201, nasbench201
+from jnas.tabular import base, classes201, table201
 
 __all__ = ["read"]
 
@@ -66,7 +66,7 @@ def read(
       progress: called with the number of files read and the total.
 
     Returns:
-      The arrays of the compact file; see `jnas.tabular.nasbench201`.
+      The arrays of the compact file; see `jnas.tabular.table201`.
 
     Raises:
       JnasError: the folder is another one, or a file is missing or malformed.
@@ -157,7 +157,7 @@ def figures_of(task: tuple[pathlib.Path, str]) -> list[Figure]:
 
 
 def _runs(content: Any, name: str) -> Iterable[Figure]:
-    for epochs in nasbench201.EPOCHS:
+    for epochs in table201.EPOCHS:
         results = content[str(epochs)]
         if results["arch_str"] != name:
             raise ValueError(f"it is of the cell {results['arch_str']!r}, not {name!r}")
@@ -223,7 +223,7 @@ def _arrays(genes: np.ndarray, figures: list[list[Figure]]) -> dict[str, np.ndar
     if "cifar10_val_200" in runs:
         known = np.isfinite(runs["cifar10_val_200"]).sum(1)
         arrays["n_seeds_200"] = known.astype(np.int8)
-    for dataset in nasbench201.DATASETS:
-        params, flops = nasbench201.costs(dataset, genes)
+    for dataset in table201.DATASETS:
+        params, flops = table201.costs(dataset, genes)
         arrays[f"{dataset}_params"], arrays[f"{dataset}_flops"] = params, flops
     return arrays

@@ -15,7 +15,6 @@ that code, not against the release itself.
 
 import array
 import base64
-import binascii
 import json
 import math
 import pathlib
@@ -26,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jnas import errors
-from jnas.tabular import base, graphs, nasbench101, space101
+from jnas.tabular import base, graphs, space101, table101
 from jnas.tabular.converting import tfrecord
 
 __all__ = ["fields", "read"]
@@ -54,7 +53,7 @@ def read(
       progress: called with the number of bytes read and the total.
 
     Returns:
-      The arrays of the compact file; see `jnas.tabular.nasbench101`.
+      The arrays of the compact file; see `jnas.tabular.table101`.
 
     Raises:
       JnasError: the file is no such one or damaged.
@@ -101,7 +100,7 @@ def _parsed(
 ) -> tuple[str, int, space101.Spec | None, _Run]:
     """One record; the cell is taken apart and verified only when it is new."""
     digest, epochs, matrix, operations, metrics = json.loads(content)
-    if epochs not in nasbench101.EPOCHS or isinstance(epochs, bool):
+    if epochs not in table101.EPOCHS or isinstance(epochs, bool):
         raise ValueError(f"epochs {epochs!r}")
     run = _metrics(base64.b64decode(metrics, validate=True))
     if digest in known:
@@ -213,7 +212,7 @@ def _arrays(
         "params": params,
         "module_hash": np.frombuffer(digests, "V16"),
     }
-    for epochs in nasbench101.EPOCHS:
+    for epochs in table101.EPOCHS:
         chosen = whole[:, 1] == epochs
         if not chosen.any():
             continue
@@ -227,7 +226,7 @@ def _arrays(
             arrays[f"{name}_{epochs}"] = mean
             if name != "train_seconds":
                 arrays[f"{name}_{epochs}_seeds"] = runs.astype(np.float32)
-    if f"val_acc_{nasbench101.EPOCHS[-1]}" not in arrays:
+    if f"val_acc_{table101.EPOCHS[-1]}" not in arrays:
         raise errors.JnasError(f"{path} has no runs of 108 epochs")
     return arrays
 

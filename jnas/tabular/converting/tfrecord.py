@@ -97,7 +97,7 @@ def _record(
     start = file.read(12)
     if not start:
         return None
-    content, length = b"", 0
+    content, length, header_crc = b"", 0, 0
     if len(start) == 12:
         length, header_crc = struct.unpack("<QI", start)
         if length > LARGEST:
