@@ -106,22 +106,22 @@ def lstm(
     """
     allowed = _allowed(cardinalities)
     length, most = allowed.shape
-    shapes = _Weights(
-        start=(units,),
-        embedding=(length, most, units),
-        kernels=(layers, 2 * units, 4 * units),
-        biases=(layers, 4 * units),
-        heads=(length, units, most),
-        head_biases=(length, most),
-    )  # pyrefly: ignore
+    shapes = {
+        "start": (units,),
+        "embedding": (length, most, units),
+        "kernels": (layers, 2 * units, 4 * units),
+        "biases": (layers, 4 * units),
+        "heads": (length, units, most),
+        "head_biases": (length, most),
+    }
 
     def init(key):
-        keys = _Weights(*jax.random.split(key, len(shapes)))
+        keys = jax.random.split(key, len(shapes))
         return _Weights(
-            *[
-                jax.random.uniform(key, shape, jnp.float32, -scale, scale)
-                for key, shape in zip(keys, shapes, strict=True)
-            ]
+            **{
+                name: jax.random.uniform(own, shapes[name], jnp.float32, -scale, scale)
+                for name, own in zip(shapes, keys, strict=True)
+            }
         )
 
     def walk(weights, given, choose):

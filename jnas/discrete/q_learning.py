@@ -156,15 +156,19 @@ def q_learning(
             states.append(follow(states[-1], genes[:, place]))
 
         def one(q, row):
-            genes, states, reward = row
-            worth = reward
-            for place in reversed(range(length)):
-                at = (place, states[place], genes[place])
-                q = q.at[at].add(learning_rate * (worth - q[at]))
-                worth = discount * jnp.max(q[place, states[place]])
-            return q, None
+            place, state, gene, last, reward = row
+            # The row of the gene after this one; of the first gene, after the last.
+            after = q[(place + 1) % length, follow(state, gene)]
+            worth = jnp.where(last, reward, discount * jnp.max(after))
+            change = learning_rate * (worth - q[place, state, gene])
+            return q.at[place, state, gene].add(change), None
 
-        return jax.lax.scan(one, q, (genes, jnp.stack(states, -1), rewards))[0]
+        places = jnp.broadcast_to(jnp.arange(length)[::-1], genes.shape)
+        rewards = jnp.broadcast_to(rewards[:, None], genes.shape)
+        backwards = jnp.stack(states, -1)[:, ::-1], genes[:, ::-1]
+        rows = (places, *backwards, places == length - 1, rewards)
+        rows = jax.tree.map(lambda x: x.reshape(-1), rows)
+        return jax.lax.scan(one, q, rows)[0]
 
     def learn(agent, *, genes, score, key, **context):
         known = score > -jnp.inf

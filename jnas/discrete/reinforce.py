@@ -94,10 +94,10 @@ def reinforce(
         "entropy": entropy,
     }
     if recurrent:
-        sizes = {"units": count("units", units), "layers": count("layers", layers)}
-        sizes["scale"] = positive("scale", scale)
-        controller = controllers.lstm(own.cardinalities, **sizes)
-        config |= sizes
+        units, layers = count("units", units), count("layers", layers)
+        scale = positive("scale", scale)
+        controller = controllers.lstm(own.cardinalities, units, layers, scale)
+        config |= {"units": units, "layers": layers, "scale": scale}
     else:
         controller = controllers.independent(own.cardinalities)
     optimizer = optax.adam(learning_rate)
