@@ -39,7 +39,8 @@ def genetic(
     ``mutants`` (a parent whose genes are each drawn anew with ``mutation_rate``, so one
     may stay as it is), then ``crossovers`` of two parents, and the rest is random.
     Parents are drawn uniformly, with replacement, from the ``elite`` best so far. What
-    was asked for before is drawn again, at most 10 times, then at random.
+    was asked for before is not asked for again: after 10 children that were, the
+    candidate is drawn uniformly, and after 10 more of those it is taken as it is.
     Guo et al., Single path one-shot neural architecture search with uniform sampling
     (ECCV 2020), Algorithm 1, and its code, which has generations of 50 and 20 of them.
     Told in other batches than generations, the elite is that of what was told by then.
@@ -145,7 +146,7 @@ def genetic(
 
         def known(carry):
             tries, _, seen = carry
-            return seen & (tries <= _TRIES)
+            return seen & (tries < 2 * _TRIES)
 
         start = (jnp.zeros((), jnp.int32), None, None)
         _, child, _ = jax.lax.while_loop(known, attempt, attempt(start))
