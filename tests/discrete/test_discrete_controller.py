@@ -13,48 +13,14 @@ from jnas.discrete import controller as controllers
 from jnas.discrete.drawing import valid_draws
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from tiny import Tiny
+from listed import EVERY, SIZES, Tiny, plain
 
-SIZES = (2, 3, 1, 2)
-EVERY = Tiny(SIZES).rows
 MAKE = {
     "independent": lambda: controllers.independent(SIZES, scale=1.0),
     "lstm": lambda: controllers.lstm(SIZES, units=3, layers=2, scale=2.0),
     "one layer": lambda: controllers.lstm(SIZES, units=4, layers=1, scale=1.0),
 }
 each = pytest.mark.parametrize("name", MAKE)
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def plain(weights, genes):
-    """Log-probability and entropy of genes, in float64 loops."""
-    log_prob, entropy = 0.0, 0.0
-    if not isinstance(weights, tuple):
-        rows = list(np.asarray(weights, np.float64))
-    else:
-        w = type(weights)(*[np.asarray(x, np.float64) for x in weights])
-        units = len(w.start)
-        c = [np.zeros(units) for _ in w.kernels]
-        h = [np.zeros(units) for _ in w.kernels]
-        x, rows = w.start, []
-        for place, gene in enumerate(genes):
-            for layer in range(len(w.kernels)):
-                z = np.concatenate([x, h[layer]]) @ w.kernels[layer] + w.biases[layer]
-                i, f, g, o = (z[k * units : (k + 1) * units] for k in range(4))
-                c[layer] = sigmoid(f) * c[layer] + sigmoid(i) * np.tanh(g)
-                h[layer] = sigmoid(o) * np.tanh(c[layer])
-                x = h[layer]
-            rows.append(x @ w.heads[place] + w.head_biases[place])
-            x = w.embedding[place, gene]
-    for row, size, gene in zip(rows, SIZES, genes, strict=True):
-        p = np.exp(row[:size] - row[:size].max())
-        p /= p.sum()
-        log_prob += np.log(p[gene])
-        entropy -= (p * np.log(p)).sum()
-    return log_prob, entropy
 
 
 @each

@@ -12,7 +12,7 @@ from jnas import discrete
 from jnas.errors import JnasError
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from tiny import Tiny
+from listed import Tiny
 
 SPACE = jnas.spaces.nasbench201()
 

@@ -13,9 +13,7 @@ from jnas.discrete import controller as controllers
 from jnas.errors import JnasError
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import test_discrete_controller as reference
-from test_discrete_reinforce import EVERY, SPACE, flat, told
-from tiny import Tiny
+from listed import EVERY, SPACE, Tiny, flat, plain, told
 
 UNITS = {"units": 3, "weights": 1.0}
 SLOPES = jax.jit(jax.jacobian(controllers.lstm(SPACE.genes, 3, 1, 1.0).evaluate))
@@ -41,7 +39,7 @@ def by_hand(params, genes, before, scores, average, clip, entropy):
     """Gradient of minus the surrogate, candidate by candidate."""
     total, flags = 0.0, []
     for row, old, score in zip(genes, before, scores, strict=True):
-        q = np.exp(reference.plain(params, row)[0] - old)
+        q = np.exp(plain(params, row)[0] - old)
         advantage = score - average
         clipped = (advantage > 0 and q > 1 + clip) or (advantage < 0 and q < 1 - clip)
         flags.append((clipped, advantage > 0))
@@ -64,7 +62,7 @@ def test_clipped_gradient_equals_one_by_hand(entropy):
     strategy = small(entropy=entropy)
     proposal, state = asked(strategy, 12)
     genes = np.asarray(proposal.genes)
-    before = [reference.plain(state.inner.params, row)[0] for row in genes]
+    before = [plain(state.inner.params, row)[0] for row in genes]
     state = moved(strategy, state)
     scores = np.random.default_rng(1).normal(0, 1, 12).astype(np.float32)
     order = np.random.default_rng(2).permutation(12)  # told in another order
@@ -82,7 +80,7 @@ def test_told_in_parts_each_part_is_a_step():
     strategy = small()
     proposal, state = asked(strategy, 6)
     genes = np.asarray(proposal.genes)
-    before = [reference.plain(state.inner.params, row)[0] for row in genes]
+    before = [plain(state.inner.params, row)[0] for row in genes]
     state = moved(strategy, state)
     first = told(strategy, state, genes[4:], [1.0, 2.0], ids=[4, 5])
     second = told(strategy, first, genes[:2], [3.0, -1.0], ids=[0, 1])
@@ -99,9 +97,9 @@ def test_what_was_forgotten_counts_as_drawn_now():
     proposal, state = asked(strategy, 7)  # 3..6 kept
     genes = np.asarray(proposal.genes)
     assert sorted(np.asarray(state.inner.pending.id)) == [3, 4, 5, 6]
-    kept = [reference.plain(state.inner.params, row)[0] for row in genes]
+    kept = [plain(state.inner.params, row)[0] for row in genes]
     state = moved(strategy, state)
-    now = [reference.plain(state.inner.params, row)[0] for row in genes]
+    now = [plain(state.inner.params, row)[0] for row in genes]
     scores = np.arange(7.0)
     expected, _ = by_hand(
         state.inner.params, genes, now[:3] + kept[3:], scores, 3.0, 0.2, 0.0
@@ -166,7 +164,7 @@ def test_finds_the_best_arm():
 
     run = jax.jit(lambda state: jax.lax.scan(one, state, length=150)[0])
     state = run(strategy.init(jax.random.key(1)))
-    p = np.exp([reference.plain(state.inner.params, row)[0] for row in EVERY])
+    p = np.exp([plain(state.inner.params, row)[0] for row in EVERY])
     assert p.argmax() == len(EVERY) - 1 and p[-1] > 0.9
 
 

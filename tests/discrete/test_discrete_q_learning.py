@@ -11,7 +11,7 @@ from jnas import discrete
 from jnas.errors import JnasError
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from tiny import Tiny
+from listed import Tiny
 
 SIZES = (2, 3, 1, 3)
 SPACE = Tiny(SIZES)

@@ -14,11 +14,8 @@ from jnas.discrete.base import Proposal
 from jnas.errors import JnasError
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-import test_discrete_controller as reference
-from tiny import Tiny
+from listed import EVERY, SPACE, Tiny, flat, plain, told
 
-SPACE = Tiny(reference.SIZES)
-EVERY = SPACE.rows
 REWARDS = np.random.default_rng(0).normal(90, 3, len(EVERY)).astype(np.float32)
 MAKE = {
     "independent": lambda **rest: discrete.reinforce(SPACE, **rest),
@@ -28,20 +25,9 @@ MAKE = {
 }
 
 
-def told(strategy, state, genes, scores, ids=None):
-    genes = np.atleast_2d(genes)
-    ids = np.arange(len(genes)) if ids is None else ids
-    proposal = Proposal(genes, np.ones(len(genes), np.float32), ids)
-    return jax.jit(strategy.tell)(state, proposal, np.asarray(scores, np.float32))
-
-
 def gradient(state):
     """What Adam's first moment took in, if it was zero before: 0.1 of the gradient."""
     return jax.tree.map(lambda x: np.asarray(x) / 0.1, state.inner.optimizer[0].mu)
-
-
-def flat(tree):
-    return np.concatenate([np.ravel(np.float64(x)) for x in jax.tree.leaves(tree)])
 
 
 def each_gradient(strategy, state):
@@ -63,7 +49,7 @@ def gradient_of(state):
 
 
 def probabilities(params):
-    return np.exp([reference.plain(params, genes)[0] for genes in EVERY])
+    return np.exp([plain(params, genes)[0] for genes in EVERY])
 
 
 @pytest.mark.parametrize("name", MAKE)
@@ -103,19 +89,19 @@ def test_baseline_reduces_the_variance(name):
     start = MAKE[name]().init(jax.random.key(0))
     p = probabilities(start.inner.params)
     none = MAKE[name](decay=1.0)
-    plain = each_gradient(none, start)
+    alone = each_gradient(none, start)
     strategy = MAKE[name]()
     # A first reward has the advantage 0 and moves nothing but the baseline.
     state = told(strategy, start, EVERY[3], [91.0])
     np.testing.assert_array_equal(flat(state.inner.params), flat(start.inner.params))
     w = 0.1 / 0.19  # see the test before
     reduced = each_gradient(strategy, state) / (1 - w)
-    means = [p @ each for each in (plain, reduced)]
+    means = [p @ each for each in (alone, reduced)]
     # float32 gradients of size 100 cancel in the sums.
     np.testing.assert_allclose(*means, atol=2e-4)
     variances = [
         p @ ((each - mean) ** 2).sum(-1)
-        for each, mean in zip((plain, reduced), means, strict=True)
+        for each, mean in zip((alone, reduced), means, strict=True)
     ]
     # Rewards are 90 +- 3: the second moment falls by about (3 / 90)^2.
     assert variances[1] < 0.01 * variances[0]
