@@ -59,8 +59,9 @@ def q_learning(
     reinforcement learning (ICLR 2017), and its code. Its schedule is
     ``((1.0, 1500), (0.9, 100), (0.8, 100), (0.7, 100), (0.6, 150), ..., (0.1, 150))``;
     the default is a tenth of that. Its states describe the layer before; here the
-    history stands for them. It never trained a candidate twice, but drew again; here a
-    repetition is an evaluation.
+    history stands for them; with fewer than all genes before, values are averages over
+    the others, as they were stored. It never trained a candidate twice, but drew again;
+    here a repetition is an evaluation.
 
     In a space whose genes are no product, an invalid draw is repeated (at most 10
     times, then drawn by the space).
