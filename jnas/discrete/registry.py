@@ -15,6 +15,10 @@ _STRATEGIES = {
     "random_search": ("random_search", "uniform draws"),
     "local_search": ("local_search", "hill climbing with restarts"),
     "regularized_evolution": ("evolution", "tournaments, the oldest dies"),
+    "genetic": ("genetic", "crossovers and mutants of the best so far"),
+    "reinforce": ("reinforce", "policy gradient: softmax policy or LSTM controller"),
+    "ppo": ("ppo", "LSTM controller, clipped surrogate"),
+    "q_learning": ("q_learning", "epsilon-greedy values of genes, replay"),
 }
 
 

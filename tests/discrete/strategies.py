@@ -21,6 +21,31 @@ STRATEGIES = {
     "regularized_evolution-worst": lambda space: discrete.regularized_evolution(
         space, population=4, sample=4, ageing=False
     ),
+    "genetic": lambda space: discrete.genetic(
+        space, population=6, elite=3, mutants=3, crossovers=2, memory=20
+    ),
+    "genetic-two_point": lambda space: discrete.genetic(
+        space,
+        population=4,
+        elite=2,
+        mutants=2,
+        crossovers=2,
+        crossover="two_point",
+        memory=0,
+    ),
+    "reinforce": discrete.reinforce,
+    "reinforce-lstm": lambda space: discrete.reinforce(
+        space, policy="lstm", units=6, entropy=0.1
+    ),
+    "ppo": lambda space: discrete.ppo(
+        space, batch=4, epochs=2, units=6, pending=8, scale=1.0
+    ),
+    "q_learning": lambda space: discrete.q_learning(
+        space,
+        schedule=[(1.0, 4), (0.5, 4), (0.1, 4)],
+        replays=4,
+        memory=10,
+    ),
 }
 # In the room's namespace, but no strategy.
 OTHERS = {
