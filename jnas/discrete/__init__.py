@@ -2,8 +2,10 @@
 
 from jnas.discrete.base import Proposal, State, Strategy, build, finite, seed_axes
 from jnas.discrete.evolution import regularized_evolution
+from jnas.discrete.executors import built_by, dask_executor
 from jnas.discrete.random_search import random_search
 from jnas.discrete.saving import load_state, save_state
+from jnas.discrete.study import Trials, study
 from jnas.objective import Objective
 
 __all__ = [
@@ -11,11 +13,15 @@ __all__ = [
     "Proposal",
     "State",
     "Strategy",
+    "Trials",
     "build",
+    "built_by",
+    "dask_executor",
     "finite",
     "load_state",
     "random_search",
     "regularized_evolution",
     "save_state",
     "seed_axes",
+    "study",
 ]
