@@ -208,7 +208,8 @@ class Pump:
             job, lost = self._queue[0]
             alone = 0 < self._retries <= lost
             if self._running and (
-                alone or any(n >= self._retries > 0 for _, n, _ in self._running.values())
+                alone
+                or any(n >= self._retries > 0 for _, n, _ in self._running.values())
             ):
                 return
             try:

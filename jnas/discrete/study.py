@@ -119,15 +119,18 @@ def study(
       >>> space = spaces.nasbench201()
       >>> wish = Objective(space, lambda g, key, f: (g.sum(-1), f), "sum")
       >>> trials = study(random_search(space), wish, evaluations=5, batch=2)
-      >>> trials.ids.tolist(), float(trials.best.score) == trials.scores.max()
-      ([0, 1, 2, 3, 4], True)
+      >>> bool(trials.best.score == trials.scores.max()), trials.ids.tolist()
+      (True, [0, 1, 2, 3, 4])
     """
     evaluations = count("evaluations", evaluations)
     seed, chunk = count("seed", seed, 0), count("chunk", chunk)
     parallel, retries = count("parallel", parallel), count("retries", retries, 0)
     if asynchronous and batch is not None:
         raise JnasError("batch is for synchronous studies: use parallel and chunk")
-    batch = chunk if asynchronous else count("batch", batch or strategy.batch)
+    if asynchronous:
+        batch = chunk
+    else:
+        batch = strategy.batch if batch is None else count("batch", batch)
     _check(strategy, objective, evaluations)
     settings = {
         "format": FORMAT,

@@ -1,6 +1,7 @@
 """What worker processes import in tests of studies; a script for one to be killed."""
 
 import dataclasses
+import functools
 import os
 import sys
 import time
@@ -55,6 +56,7 @@ def counting(start):
     return discrete.Objective(SPACE, evaluate, "counting")
 
 
+@functools.cache  # so that it is compiled once
 def strategy():
     return discrete.regularized_evolution(SPACE, population=4, sample=2)
 
