@@ -52,8 +52,6 @@ class Shared:
     So what this copy has compiled and loaded serves all later trials.
     """
 
-    _known: collections.OrderedDict[str, "Shared"] = collections.OrderedDict()
-
     def __init__(self, token: str, objective: Any):
         self.token, self.objective = token, objective
 
@@ -61,11 +59,13 @@ class Shared:
         return _unpacked, (self.token, self.objective)
 
 
+_known: collections.OrderedDict[str, Shared] = collections.OrderedDict()
+
+
 def _unpacked(token: str, objective: Any) -> Shared:
-    known = Shared._known
-    found = known.setdefault(token, Shared(token, objective))
-    while len(known) > _KEPT:
-        known.popitem(last=False)
+    found = _known.setdefault(token, Shared(token, objective))
+    while len(_known) > _KEPT:
+        _known.popitem(last=False)
     return found
 
 
@@ -104,7 +104,7 @@ def work(shared: Shared, seed: int, job: Job) -> Outcome:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error in one line of at most 500 characters.
+    r"""The message of an error in one line of at most 500 characters.
 
     Args:
       error: the error.
@@ -113,7 +113,7 @@ def one_line(error: BaseException) -> str:
       The text.
 
     Example:
-      >>> one_line(ValueError("two\\nlines"))
+      >>> one_line(ValueError("two\nlines"))
       'two lines'
     """
     return " ".join(str(error).split())[:500]
@@ -141,6 +141,8 @@ class Pump:
     ):
         self._shared, self._seed = shared, seed
         self._limit, self._retries = limit, retries
+        self._queue: collections.deque[tuple[Job, int]] = collections.deque()
+        self._running: dict[Any, tuple[Job, int, Any]] = {}
         self._make: Callable[[], Any] | None = None
         self._executor: Any = executor
         known = isinstance(executor, concurrent.futures.Executor | None)
@@ -152,9 +154,11 @@ class Pump:
         if not known:
             self._make, self._executor = executor, executor()
         if isinstance(self._executor, concurrent.futures.ProcessPoolExecutor):
-            _check_travels(shared)
-        self._queue: collections.deque[tuple[Job, int]] = collections.deque()
-        self._running: dict[Any, tuple[Job, int, Any]] = {}
+            try:
+                _check_travels(shared)
+            except JnasError:
+                self.close()
+                raise
 
     def add(self, job: Job) -> None:
         """Takes a job.
@@ -206,11 +210,8 @@ class Pump:
         """Submits what may run now."""
         while self._queue and len(self._running) < self._limit:
             job, lost = self._queue[0]
-            alone = 0 < self._retries <= lost
-            if self._running and (
-                alone
-                or any(n >= self._retries > 0 for _, n, _ in self._running.values())
-            ):
+            last = [n for _, n, _ in self._running.values()] + [lost]
+            if self._running and max(last) >= self._retries > 0:
                 return
             try:
                 future = self._executor.submit(work, self._shared, self._seed, job)
@@ -257,8 +258,8 @@ class Pump:
 
 def _refused(error: BaseException) -> JnasError:
     return JnasError(
-        f"the executor takes no work ({type(error).__name__}: {one_line(error)}): start "
-        "another one and run the study again to go on"
+        f"the executor takes no work ({type(error).__name__}: {one_line(error)}): "
+        "start another one and run the study again to go on"
     )
 
 

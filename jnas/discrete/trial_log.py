@@ -90,7 +90,7 @@ def from_number(value: Any) -> np.ndarray:
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The events of a log, but for a last line that was cut short.
+    r"""The events of a log, but for a last line that was cut short.
 
     Args:
       path: the file.
@@ -105,7 +105,7 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     path = Path(folder) / LOG
-      ...     _ = path.write_text('{"event": "ask", "ids": [0]}\\n{"event": "te')
+      ...     _ = path.write_text('{"event": "ask", "ids": [0]}\n{"event": "te')
       ...     read(path)
       [{'event': 'ask', 'ids': [0]}]
     """

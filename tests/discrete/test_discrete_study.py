@@ -187,9 +187,9 @@ def test_another_strategy_or_objective_is_refused(tmp_path):
     remote.run(tmp_path, 0)
     options = {"evaluations": 12, "batch": 3, "seed": 5, "workdir": tmp_path}
     objective = remote.Slow(noise=0.1).objective()
-    with pytest.raises(JnasError, match="strategy = .*random_search"):
+    with pytest.raises(JnasError, match=r"strategy = .*random_search"):
         discrete.study(discrete.random_search(remote.SPACE), objective, **options)
-    with pytest.raises(JnasError, match="objective ="):
+    with pytest.raises(JnasError, match=r"objective ="):
         discrete.study(remote.strategy(), remote.Slow().objective(), **options)
 
 
@@ -207,7 +207,7 @@ def test_damage_is_told(tmp_path):
     with pytest.raises(JnasError, match="line 1: the strategy proposes other"):
         remote.run(tmp_path, 0)
     path.write_text("\n".join([*lines[:2], *lines[1:]]) + "\n")
-    with pytest.raises(JnasError, match="line 3: a trial is told .* twice"):
+    with pytest.raises(JnasError, match=r"line 3: a trial is told .* twice"):
         remote.run(tmp_path, 0)
     path.write_text(text)
     (tmp_path / "study.json").unlink()
