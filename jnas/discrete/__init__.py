@@ -6,6 +6,7 @@ from jnas.discrete.executors import built_by, dask_executor
 from jnas.discrete.random_search import random_search
 from jnas.discrete.saving import load_state, save_state
 from jnas.discrete.study import Trials, study
+from jnas.discrete.supernet_objective import supernet
 from jnas.objective import Objective
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "save_state",
     "seed_axes",
     "study",
+    "supernet",
 ]

@@ -22,5 +22,5 @@ STRATEGIES = {
 OTHERS = {
     "Objective", "Proposal", "State", "Strategy", "build", "finite", "load_state",
     "save_state", "seed_axes",
-    "Trials", "built_by", "dask_executor", "study",
+    "Trials", "built_by", "dask_executor", "study", "supernet",
 }  # fmt: skip
