@@ -3,13 +3,23 @@
 from jnas.discrete.base import Proposal, State, Strategy, build, finite, seed_axes
 from jnas.discrete.evolution import regularized_evolution
 from jnas.discrete.executors import built_by, dask_executor
+from jnas.discrete.finalists import (
+    Agreement,
+    Finalists,
+    kendall_tau,
+    listed,
+    train_top,
+)
 from jnas.discrete.random_search import random_search
 from jnas.discrete.saving import load_state, save_state
 from jnas.discrete.study import Trials, study
 from jnas.discrete.supernet_objective import supernet
+from jnas.discrete.training_objective import training
 from jnas.objective import Objective
 
 __all__ = [
+    "Agreement",
+    "Finalists",
     "Objective",
     "Proposal",
     "State",
@@ -19,6 +29,8 @@ __all__ = [
     "built_by",
     "dask_executor",
     "finite",
+    "kendall_tau",
+    "listed",
     "load_state",
     "random_search",
     "regularized_evolution",
@@ -26,4 +38,6 @@ __all__ = [
     "seed_axes",
     "study",
     "supernet",
+    "train_top",
+    "training",
 ]

@@ -23,4 +23,5 @@ OTHERS = {
     "Objective", "Proposal", "State", "Strategy", "build", "finite", "load_state",
     "save_state", "seed_axes",
     "Trials", "built_by", "dask_executor", "study", "supernet",
+    "Agreement", "Finalists", "kendall_tau", "listed", "train_top", "training",
 }  # fmt: skip
