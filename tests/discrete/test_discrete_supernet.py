@@ -181,17 +181,21 @@ def test_scores_are_those_of_the_network_with_inherited_weights():
         np.testing.assert_allclose(score, 100 * np.mean(right), rtol=1e-6)
 
 
-def test_candidates_side_by_side_score_alike():
+def test_candidates_side_by_side_and_traced_score_alike():
     net, weights, state = built("nasbench201")
     given = (batches(2), batches(2, seed=1))
-    genes = net.space.random(5, n=5)
+    genes = net.space.random(5, n=4)
     one, two = (
         discrete.supernet(
             net, weights, state, given, statistics="batch", together=together
-        )(genes)
+        )
         for together in (1, 2)
     )
-    np.testing.assert_allclose(one, two, rtol=1e-6)
+    np.testing.assert_allclose(one(genes), two(genes), rtol=1e-6)
+    ones = np.ones(4, np.float32)
+    scores, costs = jax.jit(one.evaluate)(genes, jax.random.key(0), ones)
+    np.testing.assert_allclose(scores, one(genes), rtol=1e-6)
+    assert scores.shape == costs.shape == (4,)
 
 
 @pytest.mark.parametrize("name", ["nasbench201", "s2"])

@@ -119,7 +119,7 @@ def test_the_supernet_s_program_trains_the_same_as_a_dense_supernet():
     np.testing.assert_allclose(*flat, rtol=1e-3, atol=1e-4)
 
 
-def test_one_program_serves_all_candidates_keys_and_copies():
+def test_one_program_serves_all_candidates_keys_and_copies(monkeypatch):
     own = objective(program="supernet", epochs=2)
     genes = FEW.random(0, n=3)
     training_objective._compiled.cache_clear()
@@ -128,6 +128,16 @@ def test_one_program_serves_all_candidates_keys_and_copies():
     np.testing.assert_array_equal(own(genes, KEY), scores)
     own(genes[:1], jax.random.key(8))
     assert training_objective._compiled.cache_info().misses == 1
+    seen, run = [], training_objective._compiled(own.evaluate.__self__, None, 2)
+
+    def score(weights, model_state, batch):
+        seen.append(model_state["genes"].tolist())
+        return run.score(weights, model_state, batch)
+
+    spied = run._replace(score=score)
+    monkeypatch.setattr(training_objective, "_compiled", lambda *_: spied)
+    np.testing.assert_array_equal(own(genes, KEY), scores)
+    assert seen == np.repeat(genes, 3, axis=0).tolist()  # of three batches
     # A description that travels finds the programs again, with data by name.
     named = discrete.training(SPACE, "digits", **SMALL, epochs=2)
     copy = pickle.loads(pickle.dumps(named))
