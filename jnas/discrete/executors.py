@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -52,7 +53,7 @@ def processes(workers: int) -> Callable[[], concurrent.futures.Executor]:
             workers,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin,
-            initargs=(max(1, (os.cpu_count() or 1) // workers),),
+            initargs=(max(1, _cores() // workers),),
         )
         try:
             if not started:
@@ -70,9 +71,18 @@ def processes(workers: int) -> Callable[[], concurrent.futures.Executor]:
     return make
 
 
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _begin(threads: int) -> None:
     """Runs in each worker before anything else."""
     os.environ.setdefault("NPROC", str(threads))
+    # Ctrl-C goes to all processes of a terminal; the study ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         # A worker whose study was killed would wait for work forever.
@@ -143,7 +153,7 @@ too: leave one out
         ) from None
     with contextlib.ExitStack() as stack:
         if address is None:
-            workers = count("workers", os.cpu_count() if workers is None else workers)
+            workers = count("workers", _cores() if workers is None else workers)
             options = {"threads_per_worker": 1, "dashboard_address": None, **options}
             cluster = distributed.LocalCluster(n_workers=workers, **options)
             client = distributed.Client(stack.enter_context(cluster))

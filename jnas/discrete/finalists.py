@@ -245,7 +245,7 @@ def kendall_tau(
     if n < 2:
         raise JnasError(
             f"a ranking needs two candidates with finite scores, got {n} of "
-            f"{len(known)}"
+            f"{known.size}"
         )
     tau, p_value = stats.kendalltau(*scores)
     rng = np.random.default_rng(seed)
@@ -266,7 +266,9 @@ def _candidates(own: domain.Domain, genes: Any) -> np.ndarray:
             f"genes must be integers [n, {length}], got {rows.dtype} {list(rows.shape)}"
         )
     rows = rows.astype(np.int32)
-    wrong = np.flatnonzero(~np.asarray(jax.vmap(own.valid)(rows))) if len(rows) else ()
+    if not len(rows):
+        return rows
+    wrong = np.flatnonzero(~np.asarray(jax.vmap(own.valid)(jnp.asarray(rows))))
     if len(wrong):
         raise JnasError(
             f"genes {rows[wrong[0]].tolist()} (row {wrong[0]}) are no candidate of the "

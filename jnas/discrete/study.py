@@ -142,7 +142,7 @@ def study(
         "seed": seed,
         "batch": batch,
         "chunk": chunk,
-        "asynchronous": bool(asynchronous),
+        "asynchronous": asynchronous,
         "jnas": jnas.__version__,
     }
     own = executor == "processes"

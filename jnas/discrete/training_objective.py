@@ -54,7 +54,7 @@ def training(
       It differs from the final network in its cells' normalisations, which have no
       scale and shift there (and pools have them), and in a bias before those of
       NAS-Bench-201; rankings of published tables are not of it. There is no drop path
-      and no auxiliary head.
+      and no auxiliary head, and costs are those of that program.
 
     Args:
       space: a space of images, or its name.
@@ -139,7 +139,7 @@ class _Training:
             for i, (row, share) in enumerate(zip(genes, fidelity, strict=True))
         ]
         scores, costs = np.asarray(rows, np.float32).reshape(-1, 2).T
-        return scores, costs
+        return jnp.asarray(scores), jnp.asarray(costs)
 
     def _one(self, genes, key, share) -> tuple[float, float]:
         epochs = max(1, round(share * self.recipe.epochs))

@@ -73,4 +73,4 @@ def run(workdir, sleep, evaluations=12, **options):
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], 0.2, asynchronous=False)
+    run(sys.argv[1], 0.4)
