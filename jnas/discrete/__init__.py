@@ -10,9 +10,10 @@ from jnas.discrete.finalists import (
     listed,
     train_top,
 )
+from jnas.discrete.player import Trials
 from jnas.discrete.random_search import random_search
 from jnas.discrete.saving import load_state, save_state
-from jnas.discrete.study import Trials, study
+from jnas.discrete.study import study
 from jnas.discrete.supernet_objective import supernet
 from jnas.discrete.training_objective import training
 from jnas.objective import Objective

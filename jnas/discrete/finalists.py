@@ -9,7 +9,8 @@ import numpy as np
 from jnas import domain
 from jnas.discrete.base import Strategy, build
 from jnas.discrete.checks import count
-from jnas.discrete.study import Trials, study
+from jnas.discrete.player import Trials
+from jnas.discrete.study import study
 from jnas.errors import JnasError
 from jnas.objective import Objective
 

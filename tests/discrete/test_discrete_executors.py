@@ -62,9 +62,6 @@ def test_processes_that_are_killed_lose_no_trial(tmp_path):
     assert any("lost" in r for r in rows(tmp_path, "tell"))
 
 
-# Of the loss of a worker distributed warns through logging, not through warnings; but
-# what asyncio left open of the killed one may be collected in any later test.
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_dask_workers_that_are_killed_lose_no_trial(tmp_path):
     pytest.importorskip("distributed")
     killer = Killer()
