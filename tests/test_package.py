@@ -41,7 +41,7 @@ def test_import_is_quick_and_lazy():
 
 def test_everything_imports_without_the_optional_libraries():
     blocked = ["tensorflow_datasets", "matplotlib", "sklearn", "tyro", "PIL", "grain"]
-    blocked += ["safetensors"]
+    blocked += ["safetensors", "optuna", "distributed"]
     names = [m for m in MODULES if m.count(".") == 1]
     _python(
         "import sys, importlib\n"

@@ -3,8 +3,17 @@
 from jnas.discrete.base import Proposal, State, Strategy, build, finite, seed_axes
 from jnas.discrete.combining import combined
 from jnas.discrete.evolution import regularized_evolution
+from jnas.discrete.executors import built_by, dask_executor
+from jnas.discrete.finalists import (
+    Agreement,
+    Finalists,
+    kendall_tau,
+    listed,
+    train_top,
+)
 from jnas.discrete.genetic import genetic
 from jnas.discrete.local_search import local_search
+from jnas.discrete.player import Trials
 from jnas.discrete.ppo import ppo
 from jnas.discrete.q_learning import q_learning
 from jnas.discrete.random_search import random_search
@@ -13,20 +22,30 @@ from jnas.discrete.reinforce import reinforce
 from jnas.discrete.result import Curve, Result, spread
 from jnas.discrete.running import run
 from jnas.discrete.saving import load_state, save_state
+from jnas.discrete.study import study
+from jnas.discrete.supernet_objective import supernet
+from jnas.discrete.training_objective import training
 from jnas.objective import Objective
 
 __all__ = [
+    "Agreement",
     "Curve",
+    "Finalists",
     "Objective",
     "Proposal",
     "Result",
     "State",
     "Strategy",
+    "Trials",
     "build",
+    "built_by",
     "combined",
+    "dask_executor",
     "finite",
     "genetic",
     "get",
+    "kendall_tau",
+    "listed",
     "load_state",
     "local_search",
     "make",
@@ -40,4 +59,8 @@ __all__ = [
     "save_state",
     "seed_axes",
     "spread",
+    "study",
+    "supernet",
+    "train_top",
+    "training",
 ]

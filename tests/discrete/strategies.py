@@ -49,16 +49,23 @@ STRATEGIES = {
 }
 # In the room's namespace, but no strategy.
 OTHERS = {
+    "Agreement",
     "Curve",
+    "Finalists",
     "Objective",
     "Proposal",
     "Result",
     "State",
     "Strategy",
+    "Trials",
     "build",
+    "built_by",
     "combined",
+    "dask_executor",
     "finite",
     "get",
+    "kendall_tau",
+    "listed",
     "load_state",
     "make",
     "names",
@@ -66,4 +73,8 @@ OTHERS = {
     "save_state",
     "seed_axes",
     "spread",
+    "study",
+    "supernet",
+    "train_top",
+    "training",
 }
