@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -31,8 +31,8 @@ class Discrete:
     )
     """One or several strategies (see: jnas list)."""
     objective: str = "nasbench201"
-    """What scores candidates: a table (see: jnas tables list), or training, which
-    trains each candidate from scratch."""
+    """What scores candidates: a table (see: jnas tables list); training, which trains
+    each from scratch; or supernet, which inherits the weights of a finished search."""
     dataset: str | None = None
     """The table's dataset (default: its first)."""
     signal: Annotated[
@@ -56,6 +56,30 @@ class Discrete:
         tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE [NAME=VALUE ...]")
     ] = ()
     """Hyper-parameters of the strategies that know them, such as population=100."""
+    space: str = "nasbench201"
+    """Objective training: the space (see: jnas list)."""
+    data: str = "digits"
+    """Objective training: the data (see: jnas list)."""
+    data_dir: Path | None = None
+    """Objective training: folder of the data files."""
+    epochs: int = 10
+    """Objective training: epochs of each candidate."""
+    channels: int = 8
+    """Objective training: channels of the first stage."""
+    cells: int | None = None
+    """Objective training: cells of the network (DARTS-like spaces; default 8)."""
+    cells_per_stage: int | None = None
+    """Objective training: cells in each of three stages (others; default 1)."""
+    program: Literal["network", "supernet"] = "network"
+    """Objective training: compile each candidate's own network, or one program for all,
+    whose cells normalise otherwise."""
+    workers: int = 1
+    """Objective training: processes that evaluate candidates."""
+    dask: str | None = None
+    """Objective training: address of a Dask scheduler, whose workers evaluate instead
+    (needs pip install jnas[dask])."""
+    search: Path | None = None
+    """Objective supernet: folder of a finished jnas search."""
     workdir: Path | None = None
     """Where everything is written (default: runs/discrete-OBJECTIVE)."""
 
@@ -63,11 +87,11 @@ class Discrete:
 def run(args: Discrete) -> None:
     """Runs the command."""
     from jnas import discrete
-    from jnas.cli import discrete_objectives
+    from jnas.cli import config, discrete_objectives
     from jnas.run.metrics import write_atomically
     from jnas.run.workdir import claim
 
-    shared.positive(args, "seeds", "evaluations")
+    shared.positive(args, "seeds", "evaluations", "epochs", "channels", "workers")
     if not args.strategy:
         raise JnasError("--strategy needs at least one name (see: jnas list)")
     if len(set(args.strategy)) < len(args.strategy):
@@ -86,9 +110,12 @@ def run(args: Discrete) -> None:
         soft_wrap=True,
         highlight=False,
     )
-    with claim(workdir):
+    with claim(workdir), chosen.evaluators(args) as how:
+        write_atomically(workdir / "config.json", config.text("discrete", args))
         results = {
-            name: _search(strategy, chosen.objective, args, workdir / name, console)
+            name: _search(
+                strategy, chosen.objective, args, workdir / name, console, how
+            )
             for name, strategy in strategies.items()
         }
         summary = _summary(args, chosen, results)
@@ -102,7 +129,7 @@ def run(args: Discrete) -> None:
     )
 
 
-def _search(strategy, objective, args, folder, console) -> Any:
+def _search(strategy, objective, args, folder, console, how) -> Any:
     """All seeds of one strategy, with a bar on terminals."""
     from rich.progress import Progress
 
@@ -111,7 +138,13 @@ def _search(strategy, objective, args, folder, console) -> Any:
     with Progress(
         console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        task = progress.add_task(strategy.name, total=args.seeds)
+        traced = strategy.traceable and objective.traceable
+        total = args.seeds * (1 if traced else args.evaluations)
+        task = progress.add_task(strategy.name, total=total)
+        if not traced:
+            how = {**how, "progress": lambda row: progress.advance(task)}
+        else:
+            how = {"progress": lambda done, _: progress.update(task, completed=done)}
         return discrete.run(
             strategy,
             objective,
@@ -119,7 +152,7 @@ def _search(strategy, objective, args, folder, console) -> Any:
             seeds=args.seeds,
             batch=args.batch,
             workdir=folder,
-            progress=lambda done, _: progress.update(task, completed=done),
+            **how,
         )
 
 

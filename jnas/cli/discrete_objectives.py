@@ -1,7 +1,8 @@
 """The objectives of ``jnas discrete``, by name."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,16 @@ _METRICS = {
     "cells125": (("val",), "test"),
 }
 _SHIPPED = "cells125"
+_OTHERS = ("training", "supernet")
+# Options that only one objective reads.
+_ONLY = {
+    "training": (
+        *("space", "data", "data_dir", "epochs", "channels", "cells"),
+        *("cells_per_stage", "program", "workers", "dask"),
+    ),
+    "supernet": ("search",),
+    "tables": ("dataset", "signal", "report", "noise", "budget"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +42,7 @@ class Chosen:
       report_name: the metric that is reported.
       best_signal: the best value there is, where that is known.
       best_report: the same of the report.
+      studied: options of `jnas.discrete.study`, where seeds are studied in turn.
     """
 
     name: str
@@ -40,6 +52,21 @@ class Chosen:
     report_name: str | None = None
     best_signal: float | None = None
     best_report: float | None = None
+    studied: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def evaluators(self, args: Any) -> Iterator[dict[str, Any]]:
+        """What evaluates candidates side by side, for as long as it is needed."""
+        if args.dask is not None:
+            from jnas import discrete
+
+            with discrete.dask_executor(args.dask) as executor:
+                yield {**self.studied, "executor": executor}
+        elif args.workers > 1:
+            own = {"executor": "processes", "parallel": args.workers}
+            yield {**self.studied, **own}
+        else:
+            yield self.studied
 
     def text(self, genes: np.ndarray) -> str:
         """A candidate as people read it."""
@@ -57,9 +84,55 @@ def choose(args: Any, console: Any) -> Chosen:
       JnasError: the name is unknown, or an option does not fit it.
     """
     name = args.objective
-    if name not in _METRICS:
-        raise unknown_name("objective", name, _METRICS)
+    if name not in (*_METRICS, *_OTHERS):
+        raise unknown_name("objective", name, (*_METRICS, *_OTHERS))
+    own = name if name in _OTHERS else "tables"
+    defaults = {field.name: field.default for field in dataclasses.fields(args)}
+    for other, options in _ONLY.items():
+        for option in options if other != own else ():
+            if getattr(args, option) != defaults[option]:
+                text = "--" + option.replace("_", "-")
+                raise JnasError(f"{text} is for {other}, not for --objective {name}")
+    if name == "training":
+        return _training(args)
+    if name == "supernet":
+        return _supernet(args)
     return _table(name, args, console)
+
+
+def _training(args: Any) -> Chosen:
+    from jnas import data as datasets
+    from jnas import discrete, spaces
+    from jnas.cli import shared
+
+    space = spaces.get(args.space)
+    size = shared.size(not space.is_darts_like, args)
+    # A name is loaded by each worker; files are read here and sent.
+    data: Any = args.data
+    if args.data_dir is not None or args.data not in datasets.names():
+        data = datasets.load(args.data, data_dir=args.data_dir)
+    objective = discrete.training(
+        space,
+        data,
+        program=args.program,
+        epochs=args.epochs,
+        channels=args.channels,
+        **size,
+    )
+    return Chosen("training", objective, objective.score_unit)
+
+
+def _supernet(args: Any) -> Chosen:
+    from jnas import discrete
+    from jnas.cli import search
+
+    if args.search is None:
+        raise JnasError("--objective supernet needs --search, the folder of a search")
+    net, state, data = search.finished(args.search)
+    objective = discrete.supernet(net, state.weights, state.model_state, data)
+    # Mapped over seeds it would compute every operation of every edge.
+    objective = objective._replace(traceable=False)
+    return Chosen("supernet", objective, objective.score_unit, studied={"chunk": 16})
 
 
 def _table(name: str, args: Any, console: Any) -> Chosen:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from jnas.cli import config, shared
 from jnas.errors import JnasError
 
-__all__ = ["Search", "run"]
+__all__ = ["Search", "finished", "run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +132,57 @@ def run(args: Search) -> None:
         )
     with claim(workdir):
         _run(args, search, space, data, retraining, workdir, console)
+
+
+def finished(folder: Path) -> tuple[Any, Any, Any]:
+    """What a finished search left, for objectives that inherit its weights.
+
+    Args:
+      folder: its folder.
+
+    Returns:
+      The supernet, the state of the search, and the dataset.
+
+    Raises:
+      JnasError: the folder holds no finished search of one stage.
+    """
+    from jnas import presets, spaces
+    from jnas import run as runs
+    from jnas.progressive import Progressive
+    from jnas.run import material
+
+    args = config.read(folder, "search", Search)
+    if not (folder / "genotype.json").exists():
+        raise JnasError(
+            f"the search in {folder} is not finished: run the command that began it "
+            "again, and it goes on"
+        )
+    method, space = presets.get(args.method), spaces.get(args.space)
+    data = shared.load(args)
+    options, _ = _options(args, method, space, data)
+    search = method(space, **options)
+    if material.uses_all(search.config or {}):
+        options["steps_per_epoch"] = -(-len(data.full) // args.batch_size)
+        search = method(space, **options)
+    if isinstance(search, Progressive):
+        raise JnasError(
+            f"{args.method} searches in stages, whose supernets differ: name a search "
+            "of another method, such as spos"
+        )
+    found = runs.search(
+        search,
+        data,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        seed=args.seed,
+        workdir=folder / "search",
+        on_nan=args.on_nan,
+        stream=args.stream,
+        report=False,
+        save_every_epochs=max(1, args.epochs // 10),
+        progress=False,
+    )
+    return search.supernet, found.state, data
 
 
 def _options(args: Search, method: Any, space: Any, data: Any) -> tuple[dict, dict]:

@@ -30,7 +30,7 @@ def run(
     seeds: int | Sequence[int] = 1,
     batch: int | None = None,
     workdir: str | os.PathLike[str] | None = None,
-    chunk: int | None = None,
+    together: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     **how: Any,
 ) -> Result:
@@ -53,8 +53,8 @@ def run(
       workdir: folder for ``trials.jsonl``, a line for each trial; the same call again
         goes on with the seeds that are not complete there, and more seeds may be
         asked for. None writes nothing.
-      chunk: seeds that run together, by default 100 with a workdir, else all.
-      progress: called with the number of finished seeds and of all after each chunk.
+      together: seeds that run at once, by default 100 with a workdir, else all.
+      progress: called with the number of finished seeds and of all, now and then.
       **how: ``executor``, ``parallel`` and other options of `jnas.discrete.study`,
         where seeds are studied in turn.
 
@@ -77,11 +77,11 @@ def run(
     evaluations = count("evaluations", evaluations)
     check_fit(strategy, objective, evaluations)
     if not (strategy.traceable and objective.traceable):
-        if chunk is not None:
+        if together is not None:
             name = strategy.name if objective.traceable else objective.name
             raise JnasError(
                 f"{name} can't be traced, so seeds run one after the other: leave "
-                "chunk out"
+                "together out"
             )
         found = _one_by_one(
             strategy, objective, evaluations, numbers, batch, workdir, progress, how
@@ -113,14 +113,14 @@ def run(
         }
         seed_log.check_setting(folder, setting)
         done = seed_log.complete_seeds(folder, evaluations)
-    if chunk is None:
-        chunk = len(numbers) if folder is None else min(100, len(numbers))
-    chunk = count("chunk", chunk)
+    if together is None:
+        together = len(numbers) if folder is None else min(100, len(numbers))
+    together = min(count("together", together), len(numbers))
     left = [seed for seed in numbers if seed not in done]
-    for start in range(0, len(left), chunk):
-        own = left[start : start + chunk]
-        # Filled up with one of them, so that all chunks are of one shape.
-        filled = own + own[-1:] * (min(chunk, len(numbers)) - len(own))
+    for start in range(0, len(left), together):
+        own = left[start : start + together]
+        # Filled up with one of them, so that all calls are of one shape.
+        filled = own + own[-1:] * (together - len(own))
         rows = jax.device_get(program(np.asarray(filled, np.int32)))
         if folder is not None:
             seed_log.append(

@@ -51,13 +51,13 @@ def test_run_equals_a_plain_loop(batch):
         np.testing.assert_allclose(found.best()[1][row], value, rtol=1e-6)
 
 
-def test_seeds_do_not_depend_on_each_other_nor_on_chunks(tmp_path):
+def test_seeds_do_not_depend_on_each_other_nor_on_how_many_run_at_once(tmp_path):
     alone = discrete.run(EVOLUTION, WISH, evaluations=8, seeds=[2])
     many = discrete.run(EVOLUTION, WISH, evaluations=8, seeds=5)
     np.testing.assert_array_equal(alone.genes[0], many.genes[2])
     told = []
     logged = discrete.run(
-        EVOLUTION, WISH, evaluations=8, seeds=5, chunk=2, workdir=tmp_path / "a",
+        EVOLUTION, WISH, evaluations=8, seeds=5, together=2, workdir=tmp_path / "a",
         progress=lambda *numbers: told.append(numbers),
     )  # fmt: skip
     np.testing.assert_array_equal(logged.genes, many.genes)
@@ -71,7 +71,7 @@ def test_log_and_resume_are_exact(tmp_path):
             EVOLUTION, WISH, evaluations=6, seeds=seeds, workdir=folder, **more
         )
 
-    whole = go(tmp_path / "whole", 4, chunk=2)
+    whole = go(tmp_path / "whole", 4, together=2)
     text = (tmp_path / "whole" / "trials.jsonl").read_text()
     rows = [json.loads(line) for line in text.splitlines()]
     assert [row["seed"] for row in rows] == sorted([0, 1, 2, 3] * 6)
@@ -85,7 +85,7 @@ def test_log_and_resume_are_exact(tmp_path):
     go(part, 2)
     lines = text.splitlines(keepends=True)
     (part / "trials.jsonl").write_text("".join(lines[:15]) + lines[15][:10])
-    resumed = go(part, 4, chunk=2)
+    resumed = go(part, 4, together=2)
     np.testing.assert_array_equal(resumed.genes, whole.genes)
     np.testing.assert_array_equal(resumed.scores, whole.scores)
     np.testing.assert_array_equal(resumed.costs, whole.costs)
@@ -122,7 +122,7 @@ def test_folders_of_other_settings_are_refused(tmp_path):
         ({"seeds": "a"}, "seeds must be"),
         ({"evaluations": 0}, "evaluations must be"),
         ({"batch": 0}, "batch must be"),
-        ({"chunk": 0}, "chunk must be"),
+        ({"together": 0}, "together must be"),
     ],
 )
 def test_bad_arguments(options, message):
@@ -137,9 +137,9 @@ def test_what_does_not_fit_is_refused():
     small = discrete.local_search(SPACE, capacity=10)
     with pytest.raises(JnasError, match="room for 10 evaluations, 11 are wanted"):
         discrete.run(small, WISH, evaluations=11)
-    with pytest.raises(JnasError, match=r"wish can't be traced.*leave chunk out"):
+    with pytest.raises(JnasError, match=r"wish can't be traced.*leave together out"):
         slow = WISH._replace(traceable=False)
-        discrete.run(EVOLUTION, slow, evaluations=3, chunk=2)
+        discrete.run(EVOLUTION, slow, evaluations=3, together=2)
     with pytest.raises(JnasError, match=r"parallel: for objectives that can't be"):
         discrete.run(EVOLUTION, WISH, evaluations=3, parallel=2)
 
