@@ -1,5 +1,6 @@
 """Strategies that choose candidates without gradients, objectives, and studies."""
 
+from jnas.discrete.bananas import bananas
 from jnas.discrete.base import Proposal, State, Strategy, build, finite, seed_axes
 from jnas.discrete.evolution import regularized_evolution
 from jnas.discrete.random_search import random_search
@@ -11,6 +12,7 @@ __all__ = [
     "Proposal",
     "State",
     "Strategy",
+    "bananas",
     "build",
     "finite",
     "load_state",

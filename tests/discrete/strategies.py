@@ -6,7 +6,17 @@ it is.
 
 from jnas import discrete
 
+# Small ensembles, few epochs: the real sizes are for benchmarks.
+SMALL = {
+    "capacity": 40, "initial": 4, "batch": 4, "ensemble": 2, "candidates": 8,
+    "patience": 2, "layers": 2, "width": 4, "epochs": 2, "minibatch": 8,
+}  # fmt: skip
+
 STRATEGIES = {
+    "bananas": lambda space: discrete.bananas(space, **SMALL),
+    "bananas-genes": lambda space: discrete.bananas(
+        space, **SMALL, mutation="genes", encoding="adjacency", acquisition="ei"
+    ),
     "random_search": discrete.random_search,
     "regularized_evolution": lambda space: discrete.regularized_evolution(
         space, population=4, sample=2
