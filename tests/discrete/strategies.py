@@ -17,6 +17,10 @@ STRATEGIES = {
     "bananas-genes": lambda space: discrete.bananas(
         space, **SMALL, mutation="genes", encoding="adjacency", acquisition="ei"
     ),
+    "nsga2": lambda space: discrete.nsga2(space, population=4, tries=4),
+    "nsga2-redraw": lambda space: discrete.nsga2(
+        space, population=4, scores=3, mutation="redraw", crossover=0.9, tries=4
+    ),
     "random_search": discrete.random_search,
     "regularized_evolution": lambda space: discrete.regularized_evolution(
         space, population=4, sample=2
@@ -30,6 +34,6 @@ STRATEGIES = {
 }
 # In the room's namespace, but no strategy.
 OTHERS = {
-    "Objective", "Proposal", "State", "Strategy", "build", "finite", "load_state",
-    "save_state", "seed_axes",
+    "Objective", "Proposal", "State", "Strategy", "build", "finite", "front",
+    "hypervolume", "load_state", "non_dominated", "save_state", "seed_axes",
 }  # fmt: skip
