@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jnas import domain, errors
 from jnas.discrete import acquisition as acquisitions
-from jnas.discrete import encodings, predictors
+from jnas.discrete import encodings, predictors, variation
 from jnas.discrete.base import Strategy, build
 from jnas.discrete.checks import count, positive
 from jnas.discrete.memory import first_of_equals, seen
@@ -115,9 +115,7 @@ def bananas(
     if mutation not in kinds:
         raise errors.unknown_name("mutation", mutation, kinds)
     if acquisition not in acquisitions.ACQUISITIONS:
-        raise errors.unknown_name(
-            "acquisition", acquisition, acquisitions.ACQUISITIONS
-        )
+        raise errors.unknown_name("acquisition", acquisition, acquisitions.ACQUISITIONS)
     code = encodings.encoding(own.space, encoding, truncate)
     parents = min(mutants_of * patience, capacity)
     each = max(candidates // mutants_of, 1)
@@ -125,7 +123,8 @@ def bananas(
 
     def mutate(key, genes):
         if mutation == "genes":
-            return _redraw(key, genes, own.cardinalities)
+            chance = 1 / max(length - 2, 2)
+            return variation.redraw(key, genes, own.cardinalities, chance)
         return own.mutate(key, genes, mutation)
 
     def init(key):
@@ -244,15 +243,3 @@ def bananas(
             "minibatch": minibatch, "learning_rate": learning_rate,
         },
     )  # fmt: skip
-
-
-def _redraw(
-    key: jax.Array, genes: jax.Array, cardinalities: tuple[int, ...]
-) -> jax.Array:
-    """Gives each gene another value with probability 1 / (L - 2), at most 1/2."""
-    change_key, value_key = jax.random.split(key)
-    sizes = jnp.asarray(cardinalities, jnp.int32)
-    chance = 1 / max(len(genes) - 2, 2)
-    change = jax.random.bernoulli(change_key, chance, genes.shape) & (sizes > 1)
-    step = jax.random.randint(value_key, genes.shape, 1, jnp.maximum(sizes, 2))
-    return jnp.where(change, (genes + step) % sizes, genes).astype(jnp.int32)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jnas import domain, errors
-from jnas.discrete import pareto
+from jnas.discrete import pareto, variation
 from jnas.discrete.base import State, Strategy, build
 from jnas.discrete.checks import count, positive, share
 from jnas.discrete.memory import seen
@@ -106,12 +106,9 @@ def nsga2(
 
     def mutate(key, genes):
         if mutation == "polynomial":
-            return polynomial(key, genes, sizes, eta)
+            return variation.polynomial(key, genes, sizes, eta)
         if mutation == "redraw":
-            change_key, value_key = jax.random.split(key)
-            change = jax.random.bernoulli(change_key, 1 / length, genes.shape)
-            step = jax.random.randint(value_key, genes.shape, 1, jnp.maximum(sizes, 2))
-            return jnp.where(change, (genes + step) % sizes, genes)
+            return variation.redraw(key, genes, sizes, 1 / length)
         return own.mutate(key, genes, mutation)
 
     def mate(key, members):
@@ -124,7 +121,7 @@ def nsga2(
         )
         child = jnp.where(
             jax.random.bernoulli(cross_key, crossover),
-            two_point(point_key, first, second),
+            variation.two_point(point_key, first, second),
             first,
         )
         return mutate(mutate_key, child)
@@ -235,37 +232,3 @@ def tournament(
     takes_a = jnp.where(pareto.dominates(two, one), False, takes_a)
     takes_a = jnp.where(pareto.dominates(one, two), True, takes_a)
     return jnp.where(takes_a, a, b)
-
-
-def two_point(key: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
-    """Genes of the first, those between two points of the second."""
-    length = len(first)
-    if length < 2:
-        return first
-    # Two different places between genes; with two genes there is only one.
-    points = jnp.sort(jax.random.permutation(key, length - 1)[:2] + 1)
-    rows = jnp.arange(length)
-    inside = (rows >= points[0]) & (rows < (points[1] if length > 2 else length))
-    return jnp.where(inside, second, first)
-
-
-def polynomial(
-    key: jax.Array, genes: jax.Array, sizes: jax.Array, eta: float
-) -> jax.Array:
-    """Moves each gene with probability 1 / L, as a bounded number that is rounded."""
-    change_key, move_key = jax.random.split(key)
-    change = jax.random.bernoulli(change_key, 1 / len(genes), genes.shape)
-    width = sizes.astype(jnp.float32)
-    below = (genes + 0.5) / width  # share of the range below the value
-    draw = jax.random.uniform(move_key, genes.shape)
-    power = eta + 1
-    down = 2 * draw + (1 - 2 * draw) * (1 - below) ** power
-    up = 2 * (1 - draw) + (2 * draw - 1) * below**power
-    step = jnp.where(
-        draw <= 0.5,
-        jnp.maximum(down, 0.0) ** (1 / power) - 1,
-        1 - jnp.maximum(up, 0.0) ** (1 / power),
-    )
-    moved = jnp.round(genes + step * width).astype(jnp.int32)
-    moved = jnp.clip(moved, 0, sizes - 1)
-    return jnp.where(change, moved, genes).astype(jnp.int32)

@@ -1,0 +1,194 @@
+"""Cells that grow node by node, and what a predictor sees of them.
+
+A block is a node of a `jnas.Space` with all its choices; a cell of ``b`` blocks has its
+first ``b`` nodes decided and fillers in the others. Letters: ``B`` blocks, ``C``
+choices of the largest, ``L`` genes, ``F`` features.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jnas import errors, spaces
+from jnas.discrete import encodings
+
+__all__ = ["Blocks", "Tokens", "blocks", "tokens"]
+
+# Choices of a node that are listed; DARTS' largest has 490.
+_LARGEST = 100_000
+
+
+class Blocks(NamedTuple):
+    """The choices of each block, in the order of the genes.
+
+    Attributes:
+      filler: int32 ``[L]``, the candidate with nothing decided.
+      choices: int32 ``[B, C, L]``, each choice at the genes of its block.
+      counts: int32 ``[B]``, number of choices of each block.
+      fillers: int32 ``[B]``, which choice is the filler.
+      block: int32 ``[L]``, the block of each gene, -1 where there is no choice.
+      nodes: of each block (number of the group, node).
+    """
+
+    filler: np.ndarray
+    choices: np.ndarray
+    counts: np.ndarray
+    fillers: np.ndarray
+    block: np.ndarray
+    nodes: tuple[tuple[int, int], ...]
+
+
+@functools.lru_cache(maxsize=8)
+def blocks(space: spaces.Space) -> Blocks:
+    """Lists the blocks of a space: its nodes, group by group.
+
+    Undecided nodes keep their first combination of edges, with "none" on them where it
+    can be selected, else a skip connection, else the first operation. Nodes with a
+    single choice are no blocks.
+
+    Args:
+      space: the space.
+
+    Returns:
+      The blocks.
+
+    Raises:
+      JnasError: it is no `jnas.Space`, has no choices, or a node has too many.
+
+    Example:
+      >>> own = blocks(spaces.nasbench201())
+      >>> own.counts.tolist(), own.filler.tolist()
+      ([5, 25, 125], [0, 0, 0, 0, 0, 0])
+    """
+    encodings.edges(space)  # checks the kind
+    filler = np.zeros(len(space.genes), np.int32)
+    positions: dict[tuple[int, int], list[int]] = {}
+    for number, slot in space.slots:
+        group = space.groups[number]
+        choice = {
+            edge: _filling(group, slot.operations[slot.edges.index(edge)])
+            for edge in slot.kept[0]
+        }
+        genes = slot.write(choice)
+        own = range(slot.start, slot.start + len(genes))
+        filler[own.start : own.stop] = genes
+        node = (number, group.edges[slot.edges[0]][1])
+        positions.setdefault(node, []).extend(own)
+    rows, fillers, nodes = [], [], []
+    block = np.full(len(filler), -1, np.int32)
+    for node, own in positions.items():
+        sizes = [space.genes[i] for i in own]
+        if np.prod(sizes, dtype=float) > _LARGEST:
+            raise errors.JnasError(
+                f"node {node[1]} of group {space.groups[node[0]].name!r} has "
+                f"{int(np.prod(sizes, dtype=float))} choices, at most {_LARGEST} can "
+                "be expanded: give it fewer operations or edges"
+            )
+        if np.prod(sizes) == 1:
+            continue
+        listed = np.array(list(itertools.product(*map(range, sizes))), np.int32)
+        block[own] = len(rows)
+        fillers.append(int(np.flatnonzero((listed == filler[own]).all(1))[0]))
+        nodes.append(node)
+        rows.append((own, listed))
+    if not rows:
+        raise errors.JnasError(f"space {space.name!r} has a single candidate")
+    counts = np.array([len(listed) for _, listed in rows], np.int32)
+    choices = np.zeros((len(rows), counts.max(), len(filler)), np.int32)
+    for number, (own, listed) in enumerate(rows):
+        choices[number][: len(listed), own] = listed
+    fillers = np.array(fillers, np.int32)
+    return Blocks(filler, choices, counts, fillers, block, tuple(nodes))
+
+
+def _filling(group: spaces.Group, columns: tuple[int, ...]) -> int:
+    names = [group.operations[column] for column in columns]
+    for wanted in ("none", "skip"):
+        for column, name in zip(columns, names, strict=True):
+            if name == wanted or (wanted == "skip" and "skip" in name):
+                return column
+    return columns[0]
+
+
+class Tokens(NamedTuple):
+    """Blocks as averaged tokens.
+
+    Attributes:
+      encode: ``(genes [L], decided []) -> float32 [F]``, of a cell whose first so many
+        blocks are decided.
+      parts: number of features of each kind of token, (slots, tokens) in turn: the
+        ``F`` features are, part after part, ``[slots, tokens]``.
+    """
+
+    encode: Callable[[jax.Array, Any], jax.Array]
+    parts: tuple[tuple[int, int], ...]
+
+
+def tokens(space: spaces.Space) -> Tokens:
+    """Returns how PNAS' predictor sees a cell.
+
+    A block is as many (operation, input) pairs as its node has kept edges; operations
+    and inputs are one-hot vectors, apart for the first, second, ... pair, and averaged
+    over the decided blocks of the group. So a block that has never been seen is made of
+    tokens that have. (Liu et al., Progressive neural architecture search, ECCV 2018,
+    section 3.4, "MLP"; there a block always has two pairs.)
+
+    Args:
+      space: the space.
+
+    Returns:
+      The tokens.
+
+    Raises:
+      JnasError: see `blocks`.
+
+    Example:
+      >>> own = tokens(spaces.nasbench201())
+      >>> own.parts, own.encode(jnp.full(6, 3), 1)[:5].tolist()
+      (((3, 5), (3, 3)), [0.0, 0.0, 0.0, 1.0, 0.0])
+    """
+    own = blocks(space)
+    read = encodings.edges(space)
+    plans, parts = [], []
+    for number, group in enumerate(space.groups):
+        targets = np.array([target for _, target in group.edges])
+        # The block of each edge; those of nodes without a choice say nothing.
+        block = np.array(
+            [
+                own.nodes.index((number, target))
+                if (number, target) in own.nodes
+                else len(own.nodes)
+                for target in targets
+            ]
+        )
+        nodes = sorted({b for b in block.tolist() if b < len(own.nodes)})
+        if not nodes:
+            continue
+        row = np.arange(len(targets))
+        earlier = (targets[:, None] == targets[None]) & (row[None] < row[:, None])
+        most = max(len(group.incoming(node)) for node in group.nodes)
+        pairs = most if space.keep is None else min(space.keep, most)
+        sources = np.array([source for source, _ in group.edges])
+        plans.append((number, block, np.array(nodes), earlier, pairs, sources))
+        parts += [(pairs, group.num_operations), (pairs, int(sources.max()) + 1)]
+
+    def encode(genes, decided):
+        features = []
+        for number, block, nodes, earlier, pairs, sources in plans:
+            operation = read(genes)[number]
+            kept = operation >= 0
+            place = jnp.sum(jnp.asarray(earlier) & kept[None], axis=1)
+            weight = (kept & (jnp.asarray(block) < decided)).astype(jnp.float32)
+            many = jnp.maximum(jnp.sum(jnp.asarray(nodes) < decided), 1)
+            pair = jax.nn.one_hot(place, pairs) * (weight / many)[:, None]
+            count = space.groups[number].num_operations
+            features.append(pair.T @ jax.nn.one_hot(operation, count))
+            features.append(pair.T @ jax.nn.one_hot(sources, int(sources.max()) + 1))
+        return jnp.concatenate([part.reshape(-1) for part in features])
+
+    return Tokens(encode, tuple(parts))
