@@ -61,8 +61,8 @@ def bananas(
     (theirs are losses in percent), and failed candidates are not trained on. Their code
     mutates NAS-Bench-201's cells by ``mutation="genes"``.
 
-    Training amplifies rounding: seeds under ``vmap`` follow single ones in distribution,
-    not always bit by bit.
+    Training amplifies rounding: seeds under ``vmap`` follow single ones in
+    distribution, not always bit by bit.
 
     Args:
       space: a space or its name.

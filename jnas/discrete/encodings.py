@@ -228,7 +228,10 @@ def paths(space: Any, truncate: int | None = None) -> Encoding:
 
 def _routes(group: spaces.Group) -> list[tuple[int, tuple[int, ...]]]:
     """All (input, rows of edges) from an input to a state of the output."""
-    found, open_ = [], [(source, source, ()) for source in range(group.inputs)]
+    found: list[tuple[int, tuple[int, ...]]] = []
+    open_: list[tuple[int, int, tuple[int, ...]]] = [
+        (source, source, ()) for source in range(group.inputs)
+    ]
     while open_:
         source, state, rows = open_.pop()
         if state in group.concat and rows:

@@ -12,7 +12,7 @@ __all__ = ["first_of_equals", "seen"]
 
 
 def _equal(a: jax.Array, b: jax.Array) -> jax.Array:
-    """bool ``[A, N]``: one number of the identities after the other."""
+    """Compares all pairs, ``[A, N]``: one number of the identities after the other."""
     same = jnp.ones((len(a), len(b)), bool)
     for k in range(a.shape[1]):
         same &= a[:, None, k] == b[None, :, k]

@@ -99,18 +99,20 @@ def optuna_sampler(
     title = f"optuna {name}"
 
     def init(key):
-        best = Best(np.zeros(length, np.int32), np.array(-np.inf))
+        zero: Any = np.zeros((), np.int32)
+        nothing: Any = np.zeros(length, np.int32), np.array(-np.inf)
         log = _Log(
             np.zeros((capacity, length), np.int32),
             np.full((capacity, many or 1), np.nan),
             np.full(2 * capacity, -1, np.int32),
         )
-        return State(key, np.zeros((), np.int32), np.zeros((), np.int32), best, log)
+        return State(key, zero, zero, Best(*nothing), log)
 
     def ask_one(live):
         for _ in range(_TRIES):
             trial = live.study.ask(distributions)
-            genes = np.array([trial.params[name] for name in distributions], np.int32)
+            params = [trial.params[name] for name in distributions]
+            genes: Any = np.array(params, np.int32)
             if bool(own.valid(genes)):
                 live.trials.append(trial)
                 return genes
@@ -209,8 +211,11 @@ def optuna_sampler(
         events[place : place + n] = ids
         best, first = state.best, int(np.argmax(rows[:, 0]))
         if rows[first, 0] > best.score:
-            genes = np.asarray(proposal.genes[first], np.int32)
-            best = Best(genes, np.array(rows[first, 0]))
+            winner: Any = (
+                np.asarray(proposal.genes[first], np.int32),
+                np.array(rows[first, 0]),
+            )
+            best = Best(*winner)
         state = state._replace(
             told=np.array(int(state.told) + n, np.int32),
             best=best,
@@ -230,7 +235,7 @@ def optuna_sampler(
         traceable=False,
         config={
             "strategy": "optuna_sampler", "sampler": name, "scores": many,
-            "capacity": capacity, "ordered": bool(ordered),
+            "capacity": capacity, "ordered": ordered,
             "optuna": optuna.__version__,
         },
     )  # fmt: skip
@@ -265,8 +270,9 @@ def _factory(optuna: Any, sampler: Any) -> tuple[Callable[[int], Any], str]:
         return lambda seed: kind(seed=seed), sampler
     if isinstance(sampler, base) or not callable(sampler):
         raise JnasError(
-            f"sampler must be a name or (seed) -> sampler, got {type(sampler).__name__}:"
-            ' such as "TPESampler" or lambda seed: TPESampler(seed=seed)'
+            "sampler must be a name or (seed) -> sampler, got "
+            f'{type(sampler).__name__}: such as "TPESampler" or lambda seed: '
+            "TPESampler(seed=seed)"
         )
     return sampler, getattr(sampler, "__name__", type(sampler).__name__)
 

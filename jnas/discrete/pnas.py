@@ -53,17 +53,17 @@ def pnas(
     are proposed in random order. Then, level by level: a predictor is trained on all
     that was told; the best ``survivors`` cells so far are expanded by every choice of
     the next block; and as many of these children, the best predicted first, are
-    proposed. Undecided blocks are fillers, so every proposal is a whole candidate, and a
-    child that decides for the filler is its parent: it is not proposed again, but grows
-    on. What the last level has no room for is proposed after it, ranked anew; then come
-    random candidates.
+    proposed. Undecided blocks are fillers, so every proposal is a whole candidate, and
+    a child that decides for the filler is its parent: it is not proposed again, but
+    grows on. What the last level has no room for is proposed after it, ranked anew;
+    then come random candidates.
 
     The predictor is the ensemble of multi-layer perceptrons of the paper: embedded
     tokens averaged over blocks, each member trained on all but one part of the data
     (mean absolute error, Adam, 0.01 the first time and 0.002 after), members averaged.
     Liu et al., Progressive neural architecture search (ECCV 2018), sections 3.3, 3.4.
-    Not in the paper: scores are centred and scaled by those of the first level; training
-    continues from the last weights; epochs and batch size (those of BANANAS).
+    Not in the paper: scores are centred and scaled by those of the first level;
+    training continues from the last weights; epochs and batch size are BANANAS'.
 
     The size of a level is known beforehand (`schedule`). A level that is asked for
     before the last one was told expands what is known then. Training amplifies

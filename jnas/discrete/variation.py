@@ -35,7 +35,7 @@ def redraw(key: jax.Array, genes: jax.Array, sizes: Any, chance: float) -> jax.A
 
 
 def two_point(key: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
-    """Crosses two candidates: genes of the first, those between two places of the second.
+    """Crosses two: genes of the first, and of the second between two places.
 
     The places are drawn among the ``L - 1`` between genes, without replacement; two
     genes are cut at the only one.
@@ -65,8 +65,8 @@ def two_point(key: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
 def polynomial(key: jax.Array, genes: jax.Array, sizes: Any, eta: float) -> jax.Array:
     """Moves each gene with probability 1 / L, as a bounded number that is rounded.
 
-    Deb & Goyal's polynomial mutation (1996) within bounds half a step beyond the values,
-    as NSGA-Net's genes are mutated.
+    Deb & Goyal's polynomial mutation (1996) within bounds half a step beyond the
+    values, as NSGA-Net's genes are mutated.
 
     Args:
       key: random key.
