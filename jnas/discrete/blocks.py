@@ -48,8 +48,11 @@ def blocks(space: spaces.Space) -> Blocks:
     """Lists the blocks of a space: its nodes, group by group.
 
     Undecided nodes keep their first combination of edges, with "none" on them where it
-    can be selected, else a skip connection, else the first operation. Nodes with a
-    single choice are no blocks.
+    can be selected, else a skip connection, else the first operation. A node that is
+    the output, while others are not (NAS-Bench-201's last one), prefers the skip
+    connection: it then sums the states before it, as the output of a growing cell takes
+    in its blocks; with "none" a cell would compute nothing before its last node is
+    decided. Nodes with a single choice are no blocks.
 
     Args:
       space: the space.
@@ -63,22 +66,23 @@ def blocks(space: spaces.Space) -> Blocks:
     Example:
       >>> own = blocks(spaces.nasbench201())
       >>> own.counts.tolist(), own.filler.tolist()
-      ([5, 25, 125], [0, 0, 0, 0, 0, 0])
+      ([5, 25, 125], [0, 0, 0, 1, 1, 1])
     """
     encodings.edges(space)  # checks the kind
     filler = np.zeros(len(space.genes), np.int32)
     positions: dict[tuple[int, int], list[int]] = {}
     for number, slot in space.slots:
         group = space.groups[number]
+        target = group.edges[slot.edges[0]][1]
+        output = target in group.concat and not set(group.nodes) <= set(group.concat)
         choice = {
-            edge: _filling(group, slot.operations[slot.edges.index(edge)])
+            edge: _filling(group, slot.operations[slot.edges.index(edge)], output)
             for edge in slot.kept[0]
         }
         genes = slot.write(choice)
         own = range(slot.start, slot.start + len(genes))
         filler[own.start : own.stop] = genes
-        node = (number, group.edges[slot.edges[0]][1])
-        positions.setdefault(node, []).extend(own)
+        positions.setdefault((number, target), []).extend(own)
     rows, fillers, nodes = [], [], []
     block = np.full(len(filler), -1, np.int32)
     for node, own in positions.items():
@@ -106,9 +110,9 @@ def blocks(space: spaces.Space) -> Blocks:
     return Blocks(filler, choices, counts, fillers, block, tuple(nodes))
 
 
-def _filling(group: spaces.Group, columns: tuple[int, ...]) -> int:
+def _filling(group: spaces.Group, columns: tuple[int, ...], output: bool) -> int:
     names = [group.operations[column] for column in columns]
-    for wanted in ("none", "skip"):
+    for wanted in ("skip", "none") if output else ("none", "skip"):
         for column, name in zip(columns, names, strict=True):
             if name == wanted or (wanted == "skip" and "skip" in name):
                 return column
@@ -136,7 +140,9 @@ def tokens(space: spaces.Space) -> Tokens:
     and inputs are one-hot vectors, apart for the first, second, ... pair, and averaged
     over the decided blocks of the group. So a block that has never been seen is made of
     tokens that have. (Liu et al., Progressive neural architecture search, ECCV 2018,
-    section 3.4, "MLP"; there a block always has two pairs.)
+    section 3.4, "MLP"; there a block always has two pairs.) Where nodes keep all of
+    their edges, later ones have more than any seen before: their pairs are averaged,
+    too.
 
     Args:
       space: the space.
@@ -149,8 +155,8 @@ def tokens(space: spaces.Space) -> Tokens:
 
     Example:
       >>> own = tokens(spaces.nasbench201())
-      >>> own.parts, own.encode(jnp.full(6, 3), 1)[:5].tolist()
-      (((3, 5), (3, 3)), [0.0, 0.0, 0.0, 1.0, 0.0])
+      >>> own.parts, own.encode(jnp.array([3, 1, 2, 0, 0, 0]), 2)[:5].tolist()
+      (((1, 5), (1, 3)), [0.0, 0.25, 0.25, 0.5, 0.0])
     """
     own = blocks(space)
     read = encodings.edges(space)
@@ -171,19 +177,23 @@ def tokens(space: spaces.Space) -> Tokens:
             continue
         row = np.arange(len(targets))
         earlier = (targets[:, None] == targets[None]) & (row[None] < row[:, None])
-        most = max(len(group.incoming(node)) for node in group.nodes)
-        pairs = most if space.keep is None else min(space.keep, most)
+        if space.keep is None:
+            pairs, earlier = 1, np.zeros_like(earlier)
+            share = np.array([1 / len(group.incoming(node)) for node in targets])
+        else:
+            pairs, share = space.keep, np.ones(len(targets))
         sources = np.array([source for source, _ in group.edges])
-        plans.append((number, block, np.array(nodes), earlier, pairs, sources))
+        plans.append((number, block, np.array(nodes), earlier, share, pairs, sources))
         parts += [(pairs, group.num_operations), (pairs, int(sources.max()) + 1)]
 
     def encode(genes, decided):
         features = []
-        for number, block, nodes, earlier, pairs, sources in plans:
+        for number, block, nodes, earlier, share, pairs, sources in plans:
             operation = read(genes)[number]
             kept = operation >= 0
             place = jnp.sum(jnp.asarray(earlier) & kept[None], axis=1)
-            weight = (kept & (jnp.asarray(block) < decided)).astype(jnp.float32)
+            there = kept & (jnp.asarray(block) < decided)
+            weight = jnp.where(there, jnp.asarray(share, jnp.float32), 0.0)
             many = jnp.maximum(jnp.sum(jnp.asarray(nodes) < decided), 1)
             pair = jax.nn.one_hot(place, pairs) * (weight / many)[:, None]
             count = space.groups[number].num_operations

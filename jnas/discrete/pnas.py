@@ -93,8 +93,8 @@ def pnas(
       >>> strategy.capacity, strategy.batch
       (13, 5)
       >>> proposal, state = strategy.ask(strategy.init(jax.random.key(0)))
-      >>> sorted(proposal.genes.tolist())[-1]  # one block, and "none" beyond it
-      [4, 0, 0, 0, 0, 0]
+      >>> sorted(proposal.genes.tolist())[-1]  # one block; the output takes in all
+      [4, 0, 0, 1, 1, 1]
     """
     own = domain.of(space)
     survivors, ensemble = count("survivors", survivors), count("ensemble", ensemble)

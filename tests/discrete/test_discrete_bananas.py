@@ -14,10 +14,9 @@ from jnas.discrete import variation
 from jnas.errors import JnasError
 
 NB201 = jnas.spaces.nasbench201()
-TINY = jnas.Space(
-    "tiny",
-    (jnas.spaces.Group("cell", ("none", "skip", "conv"), ((0, 1), (0, 2), (1, 2)), 1, (2,)),),
-)  # fmt: skip
+EDGES = ((0, 1), (0, 2), (1, 2))
+GROUP = jnas.spaces.Group("cell", ("none", "skip", "conv"), EDGES, 1, (2,))
+TINY = jnas.Space("tiny", (GROUP,))
 # One set of arguments and few batch sizes: what takes time here is to compile.
 SMALL = {
     "capacity": 22, "initial": 6, "batch": 4, "patience": 1,
@@ -64,7 +63,7 @@ def test_further_parents_only_where_mutants_are_too_few():
     for wanted, parents in ((2, 1), (100, 3)):
         own = made(NB201, candidates=wanted, patience=3, capacity=200)
         state, rows = play(own, own[0].init(jax.random.key(1)), [6], total)
-        best = sorted(rows, key=sum)[::-1]
+        best = sorted(rows, key=lambda row: -sum(row))
         # More than there are mutants: what is left is random.
         _, new = play(own, state, [80], total)
         near = [

@@ -107,7 +107,7 @@ def test_only_what_was_asked_can_be_told_once():
     with pytest.raises(JnasError, match="told candidate 3, which was never asked"):
         strategy.tell(state, proposal._replace(id=proposal.id + 1), np.zeros(3))
     state = strategy.tell(state, proposal, np.zeros(3))
-    with pytest.raises(JnasError, match="told candidate 0, .* or was told before"):
+    with pytest.raises(JnasError, match=r"told candidate 0, .* or was told before"):
         strategy.tell(state, proposal, np.zeros(3))
     with pytest.raises(JnasError, match="room for 4 evaluations, asked for 5"):
         strategy.ask(state, 2)

@@ -30,7 +30,7 @@ def score(genes):
 
 
 def levels(own, state, sizes):
-    """Asks and tells level by level; returns the states before and the genes of each."""
+    """Asks and tells level by level; returns states before, and genes."""
     _, ask, tell = own
     found = []
     for n in sizes:
@@ -55,6 +55,8 @@ def test_blocks_are_the_nodes_with_all_their_choices():
         rest = [i for i in range(6) if i not in genes]
         assert not own.choices[number][:, rest].any()
     assert blocks(DARTS).counts.tolist() == [49, 147, 294, 490] * 2
+    # The output takes in the nodes before it, which are empty until decided.
+    assert own.filler.tolist() == [0, 0, 0, 1, 1, 1]
     # No "none" to fill with there: skip connections.
     genotype = DARTS.decode(blocks(DARTS).filler)
     assert {e.operation for e in genotype["normal"].edges} == {"skip_connect"}
@@ -66,23 +68,26 @@ def test_blocks_are_the_nodes_with_all_their_choices():
 def test_tokens_are_averages_over_decided_nodes(space):
     own, code = blocks(space), tokens(space)
     encode = jax.jit(code.encode)
-    for genes, decided in zip(space.random(0, 12), itertools.cycle((1, 2, 3, 99))):
+    for i, genes in enumerate(space.random(0, 12)):
+        decided = (1, 2, 3, 99)[i % 4]
         genotype = space.decode(genes)
         want = []
         for number, group in enumerate(space.groups):
             nodes = [
-                n for b, (g, n) in enumerate(own.nodes) if g == number if b < decided
+                node
+                for block, (of, node) in enumerate(own.nodes)
+                if of == number and block < decided
             ]
-            width = max(len(group.incoming(n)) for n in group.nodes)
-            pairs = min(space.keep or width, width)
-            sources = max(source for source, _ in group.edges) + 1
-            ops = np.zeros((pairs, group.num_operations))
-            inputs = np.zeros((pairs, sources))
+            ops = np.zeros((space.keep or 1, group.num_operations))
+            inputs = np.zeros((len(ops), max(source for source, _ in group.edges) + 1))
             for node in nodes:
                 edges = [e for e in genotype[group.name].edges if e.target == node]
                 for place, edge in enumerate(edges):
-                    ops[place, group.columns[edge.operation]] += 1 / len(nodes)
-                    inputs[place, edge.source] += 1 / len(nodes)
+                    # Kept edges are apart; all edges of a node are averaged.
+                    row, many = (place, 1) if space.keep else (0, len(edges))
+                    column = group.columns[edge.operation]
+                    ops[row, column] += 1 / len(nodes) / many
+                    inputs[row, edge.source] += 1 / len(nodes) / many
             want += [ops.ravel(), inputs.ravel()]
         got = encode(jnp.asarray(genes), decided)
         np.testing.assert_allclose(got, np.concatenate(want), rtol=1e-6)
@@ -105,14 +110,14 @@ def test_levels_grow_the_best_by_one_block():
     own = made(NB201, survivors=8)
     state, found = levels(own, own[0].init(jax.random.key(0)), [5, 8, 8])
     first, second, third = (genes for _, genes in found)
-    assert sorted(first) == [[i, 0, 0, 0, 0, 0] for i in range(5)]
+    assert sorted(first) == [[i, 0, 0, 1, 1, 1] for i in range(5)]
     told = list(first)
     for level, genes in ((1, second), (2, third)):
         best = sorted(told, key=lambda g: -score(g))[:8]
         cut = 1 if level == 1 else 3
         parents = {tuple(g[:cut]) for g in best}
         assert all(tuple(g[:cut]) in parents for g in genes)
-        assert all(g[3:] == [0, 0, 0] for g in genes) == (level == 1)
+        assert all(g[3:] == [1, 1, 1] for g in genes) == (level == 1)
         told += genes
     assert len({tuple(g) for g in told}) == 21 == own[0].capacity
     assert NB201.valid(np.array(told)).all() and int(state.asked) == 21
@@ -132,8 +137,8 @@ def test_children_are_ranked_by_the_mean_of_the_members():
         x = np.asarray(code.encode(jnp.asarray(genes), 3), float)
         total = 0.0
         for member in range(3):
-            ops = x[:15].reshape(3, 5) @ weights["tables"][0][member]
-            inputs = x[15:].reshape(3, 3) @ weights["tables"][1][member]
+            ops = x[:5].reshape(1, 5) @ weights["tables"][0][member]
+            inputs = x[5:].reshape(1, 3) @ weights["tables"][1][member]
             z = np.concatenate([ops.ravel(), inputs.ravel()])
             (k1, b1), (k2, b2) = weights["layers"]
             z = np.maximum(z @ k1[member] + b1[member], 0) @ k2[member] + b2[member]
@@ -152,7 +157,7 @@ def test_children_are_ranked_by_the_mean_of_the_members():
         [*parent, *choice]
         for parent in parents
         for choice in itertools.product(range(5), repeat=3)
-        if any(choice)
+        if choice != (1, 1, 1)
     ]
     values = sorted((predicted(g) for g in children), reverse=True)
     got = [predicted(g) for g in np.asarray(proposal.genes).tolist()]
