@@ -17,7 +17,7 @@ import numpy as np
 from jnas import errors, spaces
 from jnas.discrete import encodings
 
-__all__ = ["Blocks", "Tokens", "blocks", "tokens"]
+__all__ = ["Blocks", "Tokens", "blocks", "levels", "schedule", "tokens"]
 
 # Choices of a node that are listed; DARTS' largest has 490.
 _LARGEST = 100_000
@@ -202,3 +202,48 @@ def tokens(space: spaces.Space) -> Tokens:
         return jnp.concatenate([part.reshape(-1) for part in features])
 
     return Tokens(encode, tuple(parts))
+
+
+def schedule(choices: list[int], survivors: int) -> list[int]:
+    """Returns how many candidates each level proposes.
+
+    Args:
+      choices: number of choices of each block.
+      survivors: the most that are expanded, and proposed, per level.
+
+    Returns:
+      All choices of the first block, then at most ``survivors`` each.
+
+    Example:
+      >>> schedule([5, 25, 125], 72)
+      [5, 72, 72]
+    """
+    sizes = [choices[0]]
+    for many in choices[1:]:
+        # One child of each parent is the parent.
+        sizes.append(min(survivors, min(survivors, sum(sizes)) * (many - 1)))
+    return sizes
+
+
+def levels(sizes: list[int], capacity: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lays out the levels over the ids of candidates.
+
+    Args:
+      sizes: from `schedule`.
+      capacity: number of ids; the last block goes on up to there.
+
+    Returns:
+      The first id of each level, and its block.
+
+    Example:
+      >>> [row.tolist() for row in levels([5, 8, 8], 25)]
+      [[0, 5, 13, 21], [0, 1, 2, 2]]
+    """
+    starts = [0, *itertools.accumulate(sizes)]
+    numbers = list(range(len(sizes)))
+    while starts[-1] < capacity:
+        numbers.append(len(sizes) - 1)
+        starts.append(starts[-1] + sizes[-1])
+    starts = np.array(starts[: len(numbers)], np.int32)
+    kept = starts < capacity
+    return starts[kept], np.array(numbers, np.int32)[kept]

@@ -1,20 +1,18 @@
 """PNAS: cells grow block by block, and a predictor chooses which to try."""
 
-import itertools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jnas import domain
 from jnas.discrete import predictors
 from jnas.discrete.base import Strategy, build
-from jnas.discrete.blocks import Tokens, blocks, tokens
+from jnas.discrete.blocks import Tokens, blocks, levels, schedule, tokens
 from jnas.discrete.checks import count, positive
 from jnas.discrete.memory import first_of_equals, seen
 
-__all__ = ["pnas", "schedule"]
+__all__ = ["pnas"]
 
 # Random candidates that are drawn where a level has no new cell left.
 _TRIES = 32
@@ -65,10 +63,10 @@ def pnas(
     Not in the paper: scores are centred and scaled by those of the first level;
     training continues from the last weights; epochs and batch size are BANANAS'.
 
-    The size of a level is known beforehand (`schedule`). A level that is asked for
-    before the last one was told expands what is known then. Training amplifies
-    rounding: seeds under ``vmap`` follow single ones in distribution, not always bit by
-    bit.
+    The size of a level is known beforehand, see `jnas.discrete.blocks.schedule`. A
+    level that is asked for before the last one was told expands what is known then.
+    Training amplifies rounding: seeds under ``vmap`` follow single ones in
+    distribution, not always bit by bit.
 
     Args:
       space: a `jnas.Space` or its name.
@@ -108,7 +106,7 @@ def pnas(
     length = len(own.cardinalities)
     sizes = schedule(parts.counts.tolist(), survivors)
     rows = sum(sizes) if capacity is None else count("capacity", capacity)
-    starts, level_blocks = _levels(sizes, rows)
+    starts, level_blocks = levels(sizes, rows)
     queued = min(max(sizes), rows)
     many_parents = min(survivors, rows)
     width = parts.choices.shape[1]
@@ -270,39 +268,6 @@ def pnas(
             "learning_rates": [first_rate, later_rate],
         },
     )  # fmt: skip
-
-
-def schedule(choices: list[int], survivors: int) -> list[int]:
-    """Returns how many candidates each level proposes.
-
-    Args:
-      choices: number of choices of each block.
-      survivors: the most that are expanded, and proposed, per level.
-
-    Returns:
-      All choices of the first block, then at most ``survivors`` each.
-
-    Example:
-      >>> schedule([5, 25, 125], 72)
-      [5, 72, 72]
-    """
-    sizes = [choices[0]]
-    for many in choices[1:]:
-        # One child of each parent is the parent.
-        sizes.append(min(survivors, min(survivors, sum(sizes)) * (many - 1)))
-    return sizes
-
-
-def _levels(sizes: list[int], capacity: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first id of each level and its block; the last block goes on to the end."""
-    starts = [0, *itertools.accumulate(sizes)]
-    numbers = list(range(len(sizes)))
-    while starts[-1] < capacity:
-        numbers.append(len(sizes) - 1)
-        starts.append(starts[-1] + sizes[-1])
-    starts = np.array(starts[: len(numbers)], np.int32)
-    kept = starts < capacity
-    return starts[kept], np.array(numbers, np.int32)[kept]
 
 
 def _init(key: jax.Array, code: Tokens, embedding: int, hidden: tuple[int, ...]) -> Any:
