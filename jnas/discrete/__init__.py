@@ -1,5 +1,6 @@
 """Strategies that choose candidates without gradients, objectives, and studies."""
 
+from jnas.discrete.bananas import bananas
 from jnas.discrete.base import Proposal, State, Strategy, build, finite, seed_axes
 from jnas.discrete.combining import combined
 from jnas.discrete.evolution import regularized_evolution
@@ -13,7 +14,11 @@ from jnas.discrete.finalists import (
 )
 from jnas.discrete.genetic import genetic
 from jnas.discrete.local_search import local_search
+from jnas.discrete.nsga2 import front, nsga2
+from jnas.discrete.optuna_sampler import optuna_sampler
+from jnas.discrete.pareto import hypervolume, non_dominated
 from jnas.discrete.player import Trials
+from jnas.discrete.pnas import pnas
 from jnas.discrete.ppo import ppo
 from jnas.discrete.q_learning import q_learning
 from jnas.discrete.random_search import random_search
@@ -37,19 +42,26 @@ __all__ = [
     "State",
     "Strategy",
     "Trials",
+    "bananas",
     "build",
     "built_by",
     "combined",
     "dask_executor",
     "finite",
+    "front",
     "genetic",
     "get",
+    "hypervolume",
     "kendall_tau",
     "listed",
     "load_state",
     "local_search",
     "make",
     "names",
+    "non_dominated",
+    "nsga2",
+    "optuna_sampler",
+    "pnas",
     "ppo",
     "q_learning",
     "random_search",

@@ -19,6 +19,13 @@ _STRATEGIES = {
     "reinforce": ("reinforce", "policy gradient: softmax policy or LSTM controller"),
     "ppo": ("ppo", "LSTM controller, clipped surrogate"),
     "q_learning": ("q_learning", "epsilon-greedy values of genes, replay"),
+    "bananas": ("bananas", "ensemble on path encodings, Thompson sampling"),
+    "pnas": ("pnas", "node by node, ranked by a surrogate"),
+    "nsga2": ("nsga2", "Pareto front of several scores"),
+    "optuna_sampler": (
+        "optuna_sampler",
+        "a sampler of Optuna (pip install jnas[optuna])",
+    ),
 }
 
 

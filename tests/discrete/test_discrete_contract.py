@@ -90,7 +90,7 @@ def equal(a, b):
 def test_registry_is_complete():
     known = {name.split("-")[0] for name in STRATEGIES}
     assert set(discrete.__all__) - OTHERS == known
-    assert set(discrete.names()) == known - {"optuna_sampler"}
+    assert set(discrete.names()) == known
     for name in discrete.names():
         assert discrete.make(name, "nasbench201", 30).name == name
 
