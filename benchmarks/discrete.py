@@ -65,7 +65,8 @@ STRATEGIES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "PPO, LSTM": ("ppo", {}, True),
     "Q-learning": ("q_learning", {}, False),
     "BANANAS": ("bananas", {}, True),
-    "PNAS": ("pnas", {}, True),
+    "PNAS, 72 survivors": ("pnas", {"survivors": 72}, True),
+    "TPE (Optuna)": ("optuna_sampler", {}, True),
     "NSGA-II (and FLOPs)": ("nsga2", {}, False),
 }
 

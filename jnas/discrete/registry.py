@@ -24,7 +24,7 @@ _STRATEGIES = {
     "nsga2": ("nsga2", "Pareto front of several scores"),
     "optuna_sampler": (
         "optuna_sampler",
-        "a sampler of Optuna (pip install jnas[optuna])",
+        "Optuna, by default TPE (jnas[optuna])",
     ),
 }
 
