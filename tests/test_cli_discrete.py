@@ -118,3 +118,51 @@ def test_the_real_table(data_folder, monkeypatch, capsys):
     assert cli.main([*command, "--objective", "nasbench201"]) == 0
     out = capsys.readouterr().out
     assert "nasbench201/cifar10/val_12" in out and "94.37" in out
+
+
+def test_training_and_a_supernet_as_objectives(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(3), 20).astype(np.int64)
+    image = rng.integers(0, 60, (60, 8, 8)).astype(np.uint8)
+    for i, k in enumerate(label):
+        image[i, 2 * k + 1] += 180
+    np.savez(tmp_path / "toy.npz", image=image, label=label)
+    command = ["discrete", "--strategy", "random_search", "--evaluations", "3"]
+    own = ["--objective", "training", "--data", "toy.npz", "--epochs", "1"]
+    own += ["--channels", "2", "--program", "supernet"]
+    assert cli.main([*command, *own]) == 0
+    assert "training: validation accuracy, %; 1 seed of 3" in capsys.readouterr().out
+    folder = tmp_path / "runs" / "discrete-training" / "random_search"
+    log = (folder / "seed0" / "trials.jsonl").read_text()
+    rows = [json.loads(line) for line in log.splitlines()]
+    told = [row for row in rows if row["event"] == "tell"]
+    assert len(told) == 3 and all(0 <= row["score"] <= 100 for row in told)
+    # Again, from the configuration: nothing is trained anew.
+    assert cli.main(["discrete", "--config", "runs/discrete-training"]) == 0
+    assert (folder / "seed0" / "trials.jsonl").read_text() == log
+    capsys.readouterr()
+    search = ["search", "--data", "toy.npz", "--method", "spos", "--epochs", "1"]
+    search += ["--channels", "2", "--batch-size", "8", "--retrain-epochs", "0"]
+    assert cli.main([*search, "--workdir", "spos"]) == 0
+    own = ["--objective", "supernet", "--search", "spos"]
+    assert cli.main([*command, *own]) == 0
+    assert "multiply-adds" in capsys.readouterr().out
+    (tmp_path / "spos" / "genotype.json").unlink()
+    assert cli.main([*command, *own, "--workdir", "other"]) == 2
+    assert "is not finished" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--objective", "supernet"], "needs --search"),
+        (["--objective", "training", "--signal", "val"], "--signal is for tables"),
+        (["--objective", "supernet", "--workers", "2"], "--workers is for training"),
+        (["--objective", "training", "--data", "no.npz"], "no.npz"),
+        (["--objective", "training", "--space", "darts_rnn"], "darts_rnn"),
+    ],
+)
+def test_options_of_other_objectives_are_refused(options, message, capsys):
+    assert cli.main(["discrete", *options]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1

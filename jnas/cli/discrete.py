@@ -44,10 +44,10 @@ class Discrete:
     """What is reported of the incumbents, such as test_200."""
     noise: str = "mean"
     """mean: a table's mean over its seeds; sample: each query draws one of them."""
-    seeds: int = 100
-    """How many searches of each strategy; 0, 1, ..."""
-    evaluations: int = 300
-    """Of each search."""
+    seeds: int | None = None
+    """How many searches of each strategy (default: 100 on tables, else 1)."""
+    evaluations: int | None = None
+    """Of each search (default: 300 on tables, else 30)."""
     budget: float | None = None
     """Report the incumbents within this simulated time, too (in the table's unit)."""
     batch: int | None = None
@@ -82,6 +82,9 @@ class Discrete:
     """Objective supernet: folder of a finished jnas search."""
     workdir: Path | None = None
     """Where everything is written (default: runs/discrete-OBJECTIVE)."""
+    config: Path | None = None
+    """Start from the options of a configuration file, such as the config.json of a run;
+    options given here go before them."""
 
 
 def run(args: Discrete) -> None:
@@ -91,6 +94,14 @@ def run(args: Discrete) -> None:
     from jnas.run.metrics import write_atomically
     from jnas.run.workdir import claim
 
+    few = args.objective in ("training", "supernet")
+    args = dataclasses.replace(
+        args,
+        seeds=(1 if few else 100) if args.seeds is None else args.seeds,
+        evaluations=(
+            (30 if few else 300) if args.evaluations is None else args.evaluations
+        ),
+    )
     shared.positive(args, "seeds", "evaluations", "epochs", "channels", "workers")
     if not args.strategy:
         raise JnasError("--strategy needs at least one name (see: jnas list)")
@@ -106,7 +117,7 @@ def run(args: Discrete) -> None:
     workdir = args.workdir or Path("runs") / f"discrete-{chosen.name}"
     console.print(
         f"[bold]{chosen.objective.name}[/]: {chosen.objective.score_unit}; "
-        f"{args.seeds} seeds of {args.evaluations} evaluations; writing to {workdir}",
+        f"{_seeds(args.seeds)} of {args.evaluations} evaluations; writing to {workdir}",
         soft_wrap=True,
         highlight=False,
     )
@@ -142,7 +153,7 @@ def _search(strategy, objective, args, folder, console, how) -> Any:
         total = args.seeds * (1 if traced else args.evaluations)
         task = progress.add_task(strategy.name, total=total)
         if not traced:
-            how = {**how, "progress": lambda row: progress.advance(task)}
+            how = {**how, "on_trial": lambda row: progress.advance(task)}
         else:
             how = {"progress": lambda done, _: progress.update(task, completed=done)}
         return discrete.run(
@@ -239,7 +250,7 @@ def _print(console: Any, chosen: Any, summary: dict[str, Any]) -> None:
 
     count = summary["strategies"][0]["seeds"]
     table = Table(
-        title=f"incumbents of {count} seeds, mean ± standard deviation",
+        title=f"incumbents of {_seeds(count)}, mean ± standard deviation",
         title_justify="left",
     )
     table.add_column("strategy", no_wrap=True)
@@ -256,7 +267,7 @@ def _print(console: Any, chosen: Any, summary: dict[str, Any]) -> None:
     for _, label in keys:
         table.add_column(label, justify="right")
     for row in summary["strategies"]:
-        cells = [_spread(row[key], 0 if key == "spent" else 2) for key, _ in keys]
+        cells = [_spread(row[key], _digits(row[key], key)) for key, _ in keys]
         table.add_row(row["strategy"], *cells)
     best = [("signal", chosen.best_signal), ("report", chosen.best_report)]
     known = {key: f"{value:.2f}" for key, value in best if value is not None}
@@ -266,9 +277,18 @@ def _print(console: Any, chosen: Any, summary: dict[str, Any]) -> None:
     console.print(table)
 
 
+def _seeds(count: int) -> str:
+    return f"{count:,} seed" + "s" * (count > 1)
+
+
+def _digits(found: dict[str, float], key: str) -> int:
+    """Costs may be fractions of a second or millions of operations."""
+    return 0 if key == "spent" and not found["mean"] < 100 else 2
+
+
 def _spread(found: dict[str, float], digits: int) -> str:
     mean = f"{found['mean']:,.{digits}f}"
-    return mean if math.isnan(found["std"]) else f"{mean} ± {found['std']:.{digits}f}"
+    return mean if math.isnan(found["std"]) else f"{mean} ± {found['std']:,.{digits}f}"
 
 
 def _draw(chosen: Any, results: dict[str, Any], path: Path) -> None:
@@ -288,5 +308,5 @@ def _draw(chosen: Any, results: dict[str, Any], path: Path) -> None:
         unit = chosen.objective.cost_unit
         panels.append(incumbents.Panel(f"cost, {unit}", name, times, best))
     count = len(next(iter(results.values())).seeds)
-    title = f"{chosen.objective.name}: {count} seeds, mean ± standard deviation"
+    title = f"{chosen.objective.name}: {_seeds(count)}, mean ± standard deviation"
     files.save(incumbents.plot_incumbents(panels, title), path)

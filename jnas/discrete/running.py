@@ -55,8 +55,8 @@ def run(
         asked for. None writes nothing.
       together: seeds that run at once, by default 100 with a workdir, else all.
       progress: called with the number of finished seeds and of all, now and then.
-      **how: ``executor``, ``parallel`` and other options of `jnas.discrete.study`,
-        where seeds are studied in turn.
+      **how: where seeds are studied in turn, ``executor``, ``parallel`` and other
+        options of `jnas.discrete.study`; its ``progress`` is ``on_trial`` here.
 
     Returns:
       The trials.
@@ -153,7 +153,8 @@ def _one_by_one(
     """Genes, scores and costs of seeds that are studied in turn."""
     from jnas.discrete.study import study
 
-    rows = []
+    rows, how = [], dict(how)
+    on_trial = how.pop("on_trial", None)
     for seed in numbers:
         folder = None if workdir is None else Path(workdir) / f"seed{seed}"
         rows.append(
@@ -164,6 +165,7 @@ def _one_by_one(
                 seed=seed,
                 batch=batch,
                 workdir=folder,
+                progress=on_trial,
                 **how,
             )
         )
