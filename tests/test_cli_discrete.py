@@ -130,6 +130,11 @@ def test_training_and_a_supernet_as_objectives(tmp_path, capsys):
     command = ["discrete", "--strategy", "random_search", "--evaluations", "3"]
     own = ["--objective", "training", "--data", "toy.npz", "--epochs", "1"]
     own += ["--channels", "2", "--program", "supernet"]
+    assert cli.main([*command, *own, "--workdir", "large"]) == 2
+    said = capsys.readouterr()
+    assert "3 of 3 trials" in said.out and "use a smaller batch" in said.out
+    assert "no trial of random_search gave a score" in said.err
+    own += ["--batch-size", "8"]
     assert cli.main([*command, *own]) == 0
     assert "training: validation accuracy, %; 1 seed of 3" in capsys.readouterr().out
     folder = tmp_path / "runs" / "discrete-training" / "random_search"

@@ -64,6 +64,8 @@ class Discrete:
     """Objective training: folder of the data files."""
     epochs: int = 10
     """Objective training: epochs of each candidate."""
+    batch_size: int = 64
+    """Objective training: images of a step."""
     channels: int = 8
     """Objective training: channels of the first stage."""
     cells: int | None = None
@@ -103,6 +105,7 @@ def run(args: Discrete) -> None:
         ),
     )
     shared.positive(args, "seeds", "evaluations", "epochs", "channels", "workers")
+    shared.positive(args, "batch_size")
     if not args.strategy:
         raise JnasError("--strategy needs at least one name (see: jnas list)")
     if len(set(args.strategy)) < len(args.strategy):
@@ -152,11 +155,18 @@ def _search(strategy, objective, args, folder, console, how) -> Any:
         traced = strategy.traceable and objective.traceable
         total = args.seeds * (1 if traced else args.evaluations)
         task = progress.add_task(strategy.name, total=total)
+        failures: list[str] = []
+
+        def on_trial(row):
+            progress.advance(task)
+            if row.get("error"):
+                failures.append(row["error"])
+
         if not traced:
-            how = {**how, "on_trial": lambda row: progress.advance(task)}
+            how = {**how, "on_trial": on_trial}
         else:
             how = {"progress": lambda done, _: progress.update(task, completed=done)}
-        return discrete.run(
+        result = discrete.run(
             strategy,
             objective,
             evaluations=args.evaluations,
@@ -165,6 +175,21 @@ def _search(strategy, objective, args, folder, console, how) -> Any:
             workdir=folder,
             **how,
         )
+    if failures:
+        console.print(
+            f"{len(failures)} of {total} trials of {strategy.name} failed, the first "
+            f"with: {failures[0]}",
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if not np.isfinite(result.scores).any():
+        raise JnasError(
+            f"no trial of {strategy.name} gave a score: see {folder}, and give another "
+            "--workdir once that is mended"
+        )
+    return result
 
 
 def _options(args: Discrete, discrete: Any) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ _OTHERS = ("training", "supernet")
 # Options that only one objective reads.
 _ONLY = {
     "training": (
-        *("space", "data", "data_dir", "epochs", "channels", "cells"),
+        *("space", "data", "data_dir", "epochs", "batch_size", "channels", "cells"),
         *("cells_per_stage", "program", "workers", "dask"),
     ),
     "supernet": ("search",),
@@ -116,6 +116,7 @@ def _training(args: Any) -> Chosen:
         data,
         program=args.program,
         epochs=args.epochs,
+        batch_size=args.batch_size,
         channels=args.channels,
         **size,
     )
@@ -128,8 +129,10 @@ def _supernet(args: Any) -> Chosen:
 
     if args.search is None:
         raise JnasError("--objective supernet needs --search, the folder of a search")
-    net, state, data = search.finished(args.search)
-    objective = discrete.supernet(net, state.weights, state.model_state, data)
+    net, state, data, batch_size = search.finished(args.search)
+    objective = discrete.supernet(
+        net, state.weights, state.model_state, data, batch_size=batch_size
+    )
     # Mapped over seeds it would compute every operation of every edge.
     objective = objective._replace(traceable=False)
     return Chosen("supernet", objective, objective.score_unit, studied={"chunk": 16})

@@ -134,14 +134,14 @@ def run(args: Search) -> None:
         _run(args, search, space, data, retraining, workdir, console)
 
 
-def finished(folder: Path) -> tuple[Any, Any, Any]:
+def finished(folder: Path) -> tuple[Any, Any, Any, int]:
     """What a finished search left, for objectives that inherit its weights.
 
     Args:
       folder: its folder.
 
     Returns:
-      The supernet, the state of the search, and the dataset.
+      The supernet, the state of the search, the dataset, and the batch size.
 
     Raises:
       JnasError: the folder holds no finished search of one stage.
@@ -182,7 +182,7 @@ def finished(folder: Path) -> tuple[Any, Any, Any]:
         save_every_epochs=max(1, args.epochs // 10),
         progress=False,
     )
-    return search.supernet, found.state, data
+    return search.supernet, found.state, data, args.batch_size
 
 
 def _options(args: Search, method: Any, space: Any, data: Any) -> tuple[dict, dict]:
