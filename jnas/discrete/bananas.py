@@ -1,27 +1,19 @@
 """BANANAS: Bayesian optimisation with an ensemble of predictors."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jnas import domain, errors
 from jnas.discrete import acquisition as acquisitions
-from jnas.discrete import encodings, predictors, variation
+from jnas.discrete import encodings, history, predictors, variation
 from jnas.discrete.base import Strategy, build
 from jnas.discrete.checks import count, positive
-from jnas.discrete.memory import first_of_equals, seen
+from jnas.discrete.history import first_of_equals, seen
 
 __all__ = ["bananas"]
-
-
-class _Asked(NamedTuple):
-    """What was asked; the row is the id, rows beyond the capacity are forgotten."""
-
-    genes: jax.Array  # [capacity, L]
-    identity: jax.Array  # [capacity, K]
-    score: jax.Array  # [capacity], -inf where not told, or failed
 
 
 def bananas(
@@ -128,12 +120,7 @@ def bananas(
         return own.mutate(key, genes, mutation)
 
     def init(key):
-        kind = jax.eval_shape(own.identity, jax.ShapeDtypeStruct((length,), jnp.int32))
-        return _Asked(
-            jnp.zeros((capacity, length), jnp.int32),
-            jnp.zeros((capacity, *kind.shape), kind.dtype),
-            jnp.full(capacity, -jnp.inf, jnp.float32),
-        )
+        return history.empty(own, capacity)
 
     def predict(memory, genes, key, told):
         """Scaled predictions ``[E, n]``, and the best scaled score."""
@@ -213,17 +200,11 @@ def bananas(
             made[jnp.clip(place, 0, len(made) - 1)],
             pool[jnp.clip(other, 0, len(pool) - 1)],
         )
-        ids = asked + rows
-        return genes, memory._replace(
-            genes=memory.genes.at[ids].set(genes, mode="drop"),
-            identity=memory.identity.at[ids].set(
-                jax.vmap(own.identity)(genes), mode="drop"
-            ),
-        )
+        chosen = jax.vmap(own.identity)(genes)
+        return genes, history.with_asked(memory, asked + rows, genes, chosen)
 
     def learn(memory, *, score, id, **context):
-        score = score.astype(memory.score.dtype)
-        return memory._replace(score=memory.score.at[id].set(score, mode="drop"))
+        return history.with_told(memory, id, score)
 
     return build(
         own.space,

@@ -94,7 +94,10 @@ def work(shared: Shared, seed: int, job: Job) -> Outcome:
     start = time.perf_counter()
     scores = costs = error = None
     try:
-        scores, costs = shared.objective.evaluate(job.genes, key, job.fidelity)
+        found = shared.objective.evaluate(job.genes, key, job.fidelity)
+        # Scores without costs are no failed trial; who drives the study tells.
+        pair = isinstance(found, tuple | list) and len(found) == 2
+        scores, costs = found if pair else (found, np.nan)
         scores = np.asarray(scores, np.float32)
         costs = np.asarray(costs, np.float32)
     except Exception as caught:

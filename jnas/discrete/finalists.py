@@ -10,6 +10,7 @@ from jnas import domain
 from jnas.discrete.base import Strategy, build
 from jnas.discrete.checks import count
 from jnas.discrete.player import Trials
+from jnas.discrete.result import Result
 from jnas.discrete.study import study
 from jnas.errors import JnasError
 from jnas.objective import Objective
@@ -94,8 +95,9 @@ def train_top(
     finite scores.
 
     Args:
-      trials: of the search, or a pair (genes ``[n, L]``, scores ``[n]`` or ``[n, M]``);
-        of several scores the first counts.
+      trials: of the search: those of `study`, the `Result` of `run` (all seeds
+        together), or a pair (genes ``[n, L]``, scores ``[n]`` or ``[n, M]``); of
+        several scores the first counts.
       objective: evaluates the finalists, at full fidelity.
       k: the most finalists.
       repeats: evaluations of each, with different keys.
@@ -120,6 +122,14 @@ def train_top(
     k, repeats = count("k", k), count("repeats", repeats)
     if isinstance(trials, Trials):
         trials = (trials.genes, trials.scores)
+    elif isinstance(trials, Result):
+        genes = trials.genes
+        trials = (genes.reshape(-1, genes.shape[-1]), trials.first_scores().reshape(-1))
+    if not isinstance(trials, tuple | list) or len(trials) != 2:
+        raise JnasError(
+            "trials must be those of study, the result of run, or a pair (genes, "
+            f"scores), got {type(trials).__name__}"
+        )
     genes, scores = trials
     own = domain.of(objective.space)
     genes, scores = _candidates(own, genes), np.asarray(scores, np.float32)

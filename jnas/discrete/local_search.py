@@ -131,14 +131,15 @@ def local_search(
             better=jnp.where(stuck, zero - 1, inner.better),
         )
         return genes, inner._replace(
-            past=history.with_asked(inner.past, own, asked, genes),
+            past=history.with_asked(inner.past, asked, genes, own.identity(genes)),
             born=inner.born.at[asked].set(inner.run),
             kind=inner.kind.at[asked].set(jnp.where(anew, _START, _NEIGHBOUR)),
         )
 
     def learn(inner, *, score, id, **context):
         past = history.with_told(inner.past, id, score)
-        mine = inner.born[id] == inner.run
+        # What is beyond the capacity is not remembered, so it can't be a centre.
+        mine = (id < capacity) & (inner.born[id] == inner.run)
         start = mine & (inner.kind[id] == _START)
         old = jnp.where(inner.centre < 0, -jnp.inf, past.score[inner.centre])
         inner = inner._replace(past=past)

@@ -9,7 +9,7 @@ from jnas import domain, errors
 from jnas.discrete import pareto, variation
 from jnas.discrete.base import State, Strategy, build
 from jnas.discrete.checks import count, positive, share
-from jnas.discrete.memory import seen
+from jnas.discrete.history import seen
 
 __all__ = ["front", "nsga2"]
 

@@ -10,7 +10,7 @@ from jnas.discrete import predictors
 from jnas.discrete.base import Strategy, build
 from jnas.discrete.blocks import Tokens, blocks, levels, schedule, tokens
 from jnas.discrete.checks import count, positive
-from jnas.discrete.memory import first_of_equals, seen
+from jnas.discrete.history import first_of_equals, seen
 
 __all__ = ["pnas"]
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jnas.discrete.checks import count as counted
 from jnas.errors import JnasError
 
 __all__ = ["Curve", "Result", "spread"]
@@ -105,8 +106,8 @@ class Result:
           JnasError: ``evaluations`` is not in 1..T.
         """
         count = self.scores.shape[1]
-        until = count if evaluations is None else evaluations
-        if not 1 <= until <= count:
+        until = count if evaluations is None else counted("evaluations", evaluations)
+        if until > count:
             raise JnasError(f"evaluations must be in 1..{count}, got {evaluations}")
         last = np.full(len(self.genes), until - 1)
         if budget is not None:

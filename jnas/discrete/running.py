@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas import compiling, domain
-from jnas.discrete import seed_log
+from jnas.discrete import seed_log, trial_log
 from jnas.discrete.base import Strategy, seed_axes
 from jnas.discrete.checks import count
 from jnas.discrete.result import Result
@@ -108,6 +108,7 @@ def run(
         setting = {
             "strategy": strategy.config or {"strategy": strategy.name},
             "objective": {"name": objective.name, **(objective.config or {})},
+            "space": trial_log.described(domain.of(strategy.space).space),
             "evaluations": evaluations,
             "batch": batch,
         }
@@ -135,9 +136,9 @@ def run(
 
 def _result(strategy, objective, numbers, genes, scores, costs) -> Result:
     return Result(
-        genes=np.asarray(genes),
-        scores=np.asarray(scores),
-        costs=np.asarray(costs),
+        genes=np.asarray(genes, np.int32),
+        scores=np.asarray(scores, np.float32),
+        costs=np.asarray(costs, np.float32),
         seeds=tuple(numbers),
         space=strategy.space,
         strategy=dict(strategy.config or {"strategy": strategy.name}),
@@ -187,7 +188,13 @@ def _program(init, ask, tell, evaluate, evaluations, batch):
             lambda s: ask(s, n), in_axes=(seed_axes,), out_axes=(0, seed_axes)
         )(state)
         drawn = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
-        scores, costs = jax.vmap(evaluate)(proposal.genes, drawn, proposal.fidelity)
+        found = jax.vmap(evaluate)(proposal.genes, drawn, proposal.fidelity)
+        if not isinstance(found, tuple | list) or len(found) != 2:
+            raise JnasError(
+                "an objective's evaluate must return (scores, costs), got "
+                f"{type(found).__name__}: return costs, too, such as ones"
+            )
+        scores, costs = found
         state = jax.vmap(tell, in_axes=(seed_axes, 0, 0, 0), out_axes=seed_axes)(
             state, proposal, scores, costs
         )

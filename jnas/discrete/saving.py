@@ -1,5 +1,6 @@
 """Saves the state of a strategy: arrays in a .npz file, no pickle."""
 
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnas.discrete import trial_log
 from jnas.discrete.base import Strategy
 from jnas.errors import JnasError
 
@@ -25,7 +27,7 @@ def save_state(path: str | os.PathLike[str], strategy: Strategy, state: Any) -> 
         keeps arrays, too).
 
     Raises:
-      JnasError: the path does not end in ``.npz``.
+      JnasError: the path does not end in ``.npz``, or can't be written.
 
     Example:
       >>> import tempfile
@@ -38,13 +40,18 @@ def save_state(path: str | os.PathLike[str], strategy: Strategy, state: Any) -> 
       0
     """
     path = _checked(path)
-    arrays = {"strategy": np.array(strategy.name)}
+    arrays = {"strategy": np.array(strategy.name), "config": _config(strategy)}
     for place, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
         arrays["state" + jax.tree_util.keystr(place)] = _numpy(leaf)
     part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
-        np.savez(file, **arrays)  # pyrefly: ignore
-    os.replace(part, path)
+    try:
+        with open(part, "wb") as file:
+            np.savez(file, **arrays)  # pyrefly: ignore
+        os.replace(part, path)
+    except OSError as error:
+        raise JnasError(
+            f"{path} can't be written ({error.strerror or error}): choose another path"
+        ) from None
 
 
 def load_state(path: str | os.PathLike[str], strategy: Strategy) -> Any:
@@ -62,11 +69,12 @@ def load_state(path: str | os.PathLike[str], strategy: Strategy) -> Any:
     """
     path = _checked(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # NumPy leaves a damaged file open that it opened itself.
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = dict(file)
     except FileNotFoundError:
         raise JnasError(f"there is no saved state {path}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise JnasError(f"{path} is no saved state, or damaged ({error})") from None
     name = str(arrays.pop("strategy", "unknown"))
     if name != strategy.name:
@@ -74,6 +82,7 @@ def load_state(path: str | os.PathLike[str], strategy: Strategy) -> Any:
             f"{path} is the state of {name}, not of {strategy.name}: make the strategy "
             "that was saved"
         )
+    _compare(path, strategy, str(arrays.pop("config", "null")))
     like = strategy.init(jax.random.key(0))
     leaves, treedef = jax.tree_util.tree_flatten_with_path(like)
     read = []
@@ -104,6 +113,23 @@ def _checked(path: str | os.PathLike[str]) -> Path:
     if path.suffix != ".npz":
         raise JnasError(f"a state is saved in a .npz file, got {str(path)!r}")
     return path
+
+
+def _config(strategy: Strategy) -> np.ndarray:
+    """The hyper-parameters, as a text."""
+    return np.array(json.dumps(trial_log.plain(strategy.config), sort_keys=True))
+
+
+def _compare(path: Path, strategy: Strategy, text: str) -> None:
+    """Refuses a state of other hyper-parameters."""
+    before, now = json.loads(text) or {}, json.loads(str(_config(strategy))) or {}
+    for option in {**before, **now}:
+        if before.get(option) != now.get(option):
+            raise JnasError(
+                f"{path} is a state of {strategy.name} with {option} = "
+                f"{before.get(option)!r}, this one has {now.get(option)!r}: make the "
+                "strategy with the arguments of then"
+            )
 
 
 def _numpy(leaf: Any) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jnas.discrete import trial_log
 from jnas.discrete.result import Result
 from jnas.errors import JnasError
 
@@ -27,25 +28,31 @@ def check_setting(folder: Path, setting: dict[str, Any]) -> None:
 
     Args:
       folder: where trials are logged.
-      setting: what they depend on, made of JSON's types.
+      setting: what they depend on.
 
     Raises:
       JnasError: the folder belongs to something else, or can't be read.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JnasError(
+            f"workdir {folder} can't be made ({error.strerror or error}): choose "
+            "another folder"
+        ) from None
     path = folder / _SETTING
+    wanted = trial_log.plain(setting)
     if not path.exists():
         if (folder / TRIALS).exists():
             raise JnasError(
                 f"{folder} has a {TRIALS} but no {_SETTING}: give another folder"
             )
-        _write(path, json.dumps(setting, indent=1) + "\n")
+        _write(path, json.dumps(wanted, indent=1) + "\n")
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise JnasError(f"{path} can't be read ({error})") from None
-    wanted = json.loads(json.dumps(setting))
     if not isinstance(found, dict) or found != wanted:
         other = found if isinstance(found, dict) else {}
         names = [n for n in {**wanted, **other} if wanted.get(n) != other.get(n)]
@@ -110,9 +117,10 @@ def complete_seeds(
         row = None
         with contextlib.suppress(ValueError):
             row = json.loads(line)
+        last = number == len(lines) - 1
+        if last and not (line.endswith("\n") and _is_row(row)):
+            break  # a kill cut it short, maybe by no more than the end of the line
         if not _is_row(row):
-            if number == len(lines) - 1:
-                break  # a kill cut it short
             raise JnasError(
                 f"{path} line {number + 1} is no trial: restore the file, or give "
                 "another folder"
@@ -140,16 +148,16 @@ def _is_row(row: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no name for numbers that are not finite."""
+    """JSON has no name for numbers that are not finite: null, and texts."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return value if math.isfinite(value) else None
+    return value if math.isfinite(value) else None if math.isnan(value) else str(value)
 
 
 def _number(value: Any) -> Any:
     if isinstance(value, list):
         return [_number(item) for item in value]
-    return math.nan if value is None else value
+    return math.nan if value is None else float(value)
 
 
 def _short(value: Any) -> str:

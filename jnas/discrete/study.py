@@ -5,7 +5,6 @@ searched faster within one compiled program.
 """
 
 import contextlib
-import hashlib
 import signal
 import threading
 import uuid
@@ -13,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jnas
-from jnas import spaces
 from jnas.discrete import engine, executors, trial_log
 from jnas.discrete import player as players
 from jnas.discrete.base import Strategy
@@ -89,7 +87,7 @@ def study(
 
     Example:
       >>> from jnas.discrete import random_search
-      >>> space = spaces.nasbench201()
+      >>> space = jnas.spaces.nasbench201()
       >>> wish = Objective(space, lambda g, key, f: (g.sum(-1), f), "sum")
       >>> trials = study(random_search(space), wish, evaluations=5, batch=2)
       >>> bool(trials.best.score == trials.scores.max()), trials.ids.tolist()
@@ -110,7 +108,7 @@ def study(
         "strategy": {"name": strategy.name, "config": strategy.config},
         "objective": {"name": objective.name, "config": objective.config},
         "units": [objective.score_unit, objective.cost_unit],
-        "space": _described(strategy.space),
+        "space": trial_log.described(strategy.space),
         "evaluations": evaluations,
         "seed": seed,
         "batch": batch,
@@ -174,7 +172,7 @@ def _submit(pump, proposal, chunk, known) -> None:
 
 def _check(strategy: Strategy, objective: Objective, evaluations: int) -> None:
     own, other = strategy.space, objective.space
-    if own != other and _described(own) != _described(other):
+    if own != other and trial_log.described(own) != trial_log.described(other):
         raise JnasError(
             f"strategy {strategy.name!r} proposes candidates of space "
             f"{getattr(own, 'name', own)!r}, but objective {objective.name!r} scores "
@@ -185,14 +183,6 @@ def _check(strategy: Strategy, objective: Objective, evaluations: int) -> None:
             f"{strategy.name} has room for {strategy.capacity} evaluations, got "
             f"evaluations={evaluations}: build it with more"
         )
-
-
-def _described(space: Any) -> dict[str, Any]:
-    """What tells spaces apart, of JSON's types."""
-    found = {"name": getattr(space, "name", None), "genes": list(space.genes)}
-    if isinstance(space, spaces.Space):
-        found["sha256"] = hashlib.sha256(repr(space).encode()).hexdigest()[:16]
-    return found
 
 
 @contextlib.contextmanager

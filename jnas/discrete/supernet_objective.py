@@ -50,9 +50,10 @@ def supernet(
       ``recalibration`` training batches (with the dataset's augmentation), as Guo et
       al., Single path one-shot neural architecture search with uniform sampling (ECCV
       2020) do, with 200 batches of 128.
-    * "batch": those of each validation batch, as Li & Talwalkar, Random search and
+    * "batch": those of each validation batch, as RSPS, SETN and ENAS in the code of
+      NAS-Bench-201 (Dong & Yang, ICLR 2020).
+    * "running": the supernet's own, as Li & Talwalkar, Random search and
       reproducibility for NAS (UAI 2019) do.
-    * "running": the supernet's own.
 
     The score is the accuracy in %, the cost the multiply-adds of one image in the
     candidate's final network (of supernets that were not built by

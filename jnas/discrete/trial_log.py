@@ -4,6 +4,7 @@ Every line is one event, written whole by one call: what was asked ("ask"), and 
 each trial gave ("tell"). A last line that a kill cut short is dropped.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jnas import spaces
 from jnas.errors import JnasError
 
 try:
@@ -19,7 +21,16 @@ try:
 except ImportError:  # not a POSIX system: go without the lock
     fcntl = None
 
-__all__ = ["LOG", "SETTINGS", "TrialLog", "number", "plain", "read"]
+__all__ = [
+    "LOG",
+    "SETTINGS",
+    "TrialLog",
+    "described",
+    "from_number",
+    "number",
+    "plain",
+    "read",
+]
 
 LOG = "trials.jsonl"
 SETTINGS = "study.json"
@@ -48,6 +59,25 @@ def plain(value: Any) -> Any:
         return type(x).__name__
 
     return json.loads(json.dumps(value, default=other))
+
+
+def described(space: Any) -> dict[str, Any]:
+    """What tells spaces apart, of JSON's types.
+
+    Args:
+      space: a space.
+
+    Returns:
+      Its name and genes, and a digest of a `jnas.Space`.
+
+    Example:
+      >>> described(spaces.nasbench201())["genes"]
+      [5, 5, 5, 5, 5, 5]
+    """
+    found = {"name": getattr(space, "name", None), "genes": list(space.genes)}
+    if isinstance(space, spaces.Space):
+        found["sha256"] = hashlib.sha256(repr(space).encode()).hexdigest()[:16]
+    return found
 
 
 def number(value: Any) -> Any:

@@ -164,6 +164,19 @@ def test_a_traceable_objective_and_ties():
     np.testing.assert_allclose(same.tau, 1)
 
 
+def test_finalists_of_a_run_are_those_of_all_its_seeds():
+    cheap = discrete.Objective(
+        SPACE, lambda g, key, f: (jnp.sum(g, -1) * 1.0, f), "sum", traceable=True
+    )
+    found = discrete.run(discrete.random_search(SPACE), cheap, evaluations=6, seeds=2)
+    best = discrete.train_top(found, objective(total), k=3)
+    pair = (found.genes.reshape(12, 6), found.scores.reshape(12))
+    np.testing.assert_array_equal(
+        best.genes, discrete.train_top(pair, objective(total), k=3).genes
+    )
+    assert best.search_scores.max() == found.scores.max()
+
+
 def test_wrong_calls_are_one_clear_line(monkeypatch):
     own, genes = objective(total), SPACE.random(0, n=3)
     for call, message in [
@@ -173,6 +186,7 @@ def test_wrong_calls_are_one_clear_line(monkeypatch):
         (lambda: discrete.train_top((genes, [1.0]), own), "needs a score"),
         (lambda: discrete.train_top((genes, [np.nan] * 3), own), "no candidate has"),
         (lambda: discrete.train_top((genes, [1.0] * 3), own, k=0), "k must be"),
+        (lambda: discrete.train_top(genes, own), "trials must be those of study"),
         (lambda: discrete.kendall_tau(own, own, 1), "candidates must be"),
         (lambda: discrete.kendall_tau(own, own, genes[:1]), "two candidates"),
         (

@@ -137,3 +137,12 @@ def test_climbs_to_the_top_of_a_single_hill():
 def test_wrong_arguments(arguments):
     with pytest.raises(jnas.JnasError, match=next(iter(arguments))):
         discrete.local_search(SPACE, **arguments)
+
+
+def test_what_is_beyond_the_capacity_never_becomes_the_centre():
+    strategy = discrete.local_search("nasbench201", initial=2, capacity=6)
+    state = strategy.init(jax.random.key(0))
+    for _ in range(30):
+        proposal, state = strategy.ask(state)
+        state = strategy.tell(state, proposal, proposal.genes.sum(-1) * 1.0)
+    assert 0 <= int(state.inner.centre) < 6

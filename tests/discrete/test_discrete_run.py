@@ -1,5 +1,6 @@
 """Runs of many seeds: against a plain loop, on disk, resumed; results and curves."""
 
+import functools
 import json
 
 import jax
@@ -94,6 +95,77 @@ def test_log_and_resume_are_exact(tmp_path):
     fewer = go(part, [1])
     np.testing.assert_array_equal(fewer.genes[0], whole.genes[1])
     assert (part / "trials.jsonl").read_text() == text
+
+
+def test_a_log_cut_at_any_byte_goes_on(tmp_path):
+    def go(folder, seeds):
+        return discrete.run(
+            EVOLUTION, WISH, evaluations=2, seeds=seeds, together=1, workdir=folder
+        )
+
+    whole = go(tmp_path / "whole", 2)
+    text = (tmp_path / "whole" / "trials.jsonl").read_text()
+    part = tmp_path / "part"
+    go(part, 1)
+    last = text.splitlines(keepends=True)[-1]
+    ends = [0, 1, len(text) - len(last), len(text) - 2, len(text) - 1, len(text)]
+    for end in ends:
+        (part / "trials.jsonl").write_text(text[:end])
+        found = go(part, 2)
+        np.testing.assert_array_equal(found.genes, whole.genes)
+        np.testing.assert_array_equal(found.scores, whole.scores)
+        assert (part / "trials.jsonl").read_text() == text
+
+
+def test_scores_come_back_as_they_were(tmp_path):
+    def odd(genes, key, fidelity):
+        bad = jnp.array([jnp.inf, -jnp.inf, jnp.nan, 0.1, 0.2])
+        return bad[genes[:, 0]], genes[:, 0]  # the costs are integers
+
+    objective = discrete.Objective(SPACE, odd, "odd", traceable=True)
+    options = {"evaluations": 40, "seeds": 1, "workdir": tmp_path}
+    first = discrete.run(discrete.random_search(SPACE), objective, **options)
+    again = discrete.run(discrete.random_search(SPACE), objective, **options)
+    assert np.isposinf(first.scores).any() and np.isneginf(first.scores).any()
+    for name in ("genes", "scores", "costs"):
+        before, after = getattr(first, name), getattr(again, name)
+        np.testing.assert_array_equal(before, after)
+        assert before.dtype == after.dtype
+
+
+def test_folders_of_another_space_are_refused(tmp_path):
+    def total(genes, key, fidelity):
+        return genes.sum(-1) * 1.0, fidelity
+
+    for name in ("nasbench201", "darts"):
+        objective = discrete.Objective(
+            jnas.spaces.get(name), total, "total", traceable=True
+        )
+        go = functools.partial(
+            discrete.run,
+            discrete.random_search(name),
+            objective._replace(config={"scale": np.int64(1)}),
+            evaluations=2,
+            workdir=tmp_path,
+        )
+        if name == "nasbench201":
+            go()
+    with pytest.raises(JnasError, match=r"another setting \(space"):
+        go()
+
+
+def test_folders_that_cannot_be_made_and_lone_scores_are_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JnasError, match="can't be made"):
+        discrete.run(EVOLUTION, WISH, evaluations=2, workdir=tmp_path / "file")
+    alone = WISH._replace(evaluate=lambda genes, key, fidelity: genes.sum(-1) * 1.0)
+    with pytest.raises(JnasError, match=r"must return \(scores, costs\)"):
+        discrete.run(EVOLUTION, alone, evaluations=2)
+    with pytest.raises(JnasError, match="but the objective gave"):
+        discrete.study(EVOLUTION, alone, evaluations=2)
+    found = discrete.run(EVOLUTION, WISH, evaluations=2)
+    with pytest.raises(JnasError, match="evaluations must be an integer"):
+        found.best(evaluations=1.5)
 
 
 def test_folders_of_other_settings_are_refused(tmp_path):
