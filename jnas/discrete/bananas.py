@@ -172,7 +172,8 @@ def bananas(
             made, usable = mutants(memory, mutate_key, asked)
             predictions, best = predict(memory, made, fit_key, told)
             worth = acquisitions.acquire(acquisition, predictions, best, draw_key)
-            order = jnp.argsort(jnp.where(usable, -worth, jnp.inf))
+            # The usable first, also where predictions are NaN.
+            order = jnp.lexsort((-worth, ~usable))
             return made[order], jnp.sum(usable)
 
         def blind(memory):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas import compiling, domain
-from jnas.discrete import seed_log, trial_log
+from jnas.discrete import folders, seed_log
 from jnas.discrete.base import Strategy, seed_axes
 from jnas.discrete.checks import count
 from jnas.discrete.result import Result
@@ -108,7 +108,7 @@ def run(
         setting = {
             "strategy": strategy.config or {"strategy": strategy.name},
             "objective": {"name": objective.name, **(objective.config or {})},
-            "space": trial_log.described(domain.of(strategy.space).space),
+            "space": folders.described(domain.of(strategy.space).space),
             "evaluations": evaluations,
             "batch": batch,
         }

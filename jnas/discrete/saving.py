@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnas.discrete import trial_log
+from jnas.discrete import folders
 from jnas.discrete.base import Strategy
 from jnas.errors import JnasError
 
@@ -117,7 +117,7 @@ def _checked(path: str | os.PathLike[str]) -> Path:
 
 def _config(strategy: Strategy) -> np.ndarray:
     """The hyper-parameters, as a text."""
-    return np.array(json.dumps(trial_log.plain(strategy.config), sort_keys=True))
+    return np.array(json.dumps(folders.plain(strategy.config), sort_keys=True))
 
 
 def _compare(path: Path, strategy: Strategy, text: str) -> None:

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from jnas.discrete import trial_log
+from jnas.discrete import folders
 from jnas.discrete.result import Result
 from jnas.errors import JnasError
 
-__all__ = ["TRIALS", "append", "check_setting", "complete_seeds"]
+__all__ = ["SETTINGS", "TRIALS", "append", "check_setting", "complete_seeds"]
 
 TRIALS = "trials.jsonl"
-_SETTING = "setting.json"
+SETTINGS = "setting.json"
 
 
 def check_setting(folder: Path, setting: dict[str, Any]) -> None:
@@ -33,37 +33,7 @@ def check_setting(folder: Path, setting: dict[str, Any]) -> None:
     Raises:
       JnasError: the folder belongs to something else, or can't be read.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise JnasError(
-            f"workdir {folder} can't be made ({error.strerror or error}): choose "
-            "another folder"
-        ) from None
-    path = folder / _SETTING
-    wanted = trial_log.plain(setting)
-    if not path.exists():
-        if (folder / TRIALS).exists():
-            raise JnasError(
-                f"{folder} has a {TRIALS} but no {_SETTING}: give another folder"
-            )
-        _write(path, json.dumps(wanted, indent=1) + "\n")
-        return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise JnasError(f"{path} can't be read ({error})") from None
-    if not isinstance(found, dict) or found != wanted:
-        other = found if isinstance(found, dict) else {}
-        names = [n for n in {**wanted, **other} if wanted.get(n) != other.get(n)]
-        shown = "; ".join(
-            f"{n} {_short(other.get(n))} there, {_short(wanted.get(n))} now"
-            for n in names[:3]
-        )
-        raise JnasError(
-            f"{folder} holds trials of another setting ({shown}): give another folder "
-            "or the same options"
-        )
+    folders.check_settings(folders.made(folder) / SETTINGS, setting, TRIALS)
 
 
 def append(folder: Path, result: Result, count: int) -> None:
@@ -138,7 +108,7 @@ def complete_seeds(
             )
     kept = [line for seed in found for line in texts[seed]]
     if len(kept) < len(lines):
-        _write(path, "".join(kept))
+        folders.write(path, "".join(kept))
     return found
 
 
@@ -158,15 +128,3 @@ def _number(value: Any) -> Any:
     if isinstance(value, list):
         return [_number(item) for item in value]
     return math.nan if value is None else float(value)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

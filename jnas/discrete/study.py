@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jnas
-from jnas.discrete import engine, executors, trial_log
+from jnas.discrete import engine, executors, folders, trial_log
 from jnas.discrete import player as players
 from jnas.discrete.base import Strategy
 from jnas.discrete.checks import count
@@ -108,7 +108,7 @@ def study(
         "strategy": {"name": strategy.name, "config": strategy.config},
         "objective": {"name": objective.name, "config": objective.config},
         "units": [objective.score_unit, objective.cost_unit],
-        "space": trial_log.described(strategy.space),
+        "space": folders.described(strategy.space),
         "evaluations": evaluations,
         "seed": seed,
         "batch": batch,
@@ -172,7 +172,7 @@ def _submit(pump, proposal, chunk, known) -> None:
 
 def _check(strategy: Strategy, objective: Objective, evaluations: int) -> None:
     own, other = strategy.space, objective.space
-    if own != other and trial_log.described(own) != trial_log.described(other):
+    if own != other and folders.described(own) != folders.described(other):
         raise JnasError(
             f"strategy {strategy.name!r} proposes candidates of space "
             f"{getattr(own, 'name', own)!r}, but objective {objective.name!r} scores "

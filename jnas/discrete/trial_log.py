@@ -4,7 +4,6 @@ Every line is one event, written whole by one call: what was asked ("ask"), and 
 each trial gave ("tell"). A last line that a kill cut short is dropped.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jnas import spaces
+from jnas.discrete import folders
 from jnas.errors import JnasError
 
 try:
@@ -25,59 +24,13 @@ __all__ = [
     "LOG",
     "SETTINGS",
     "TrialLog",
-    "described",
     "from_number",
     "number",
-    "plain",
     "read",
 ]
 
 LOG = "trials.jsonl"
 SETTINGS = "study.json"
-_UNCOMPARED = ("jnas",)
-
-
-def plain(value: Any) -> Any:
-    """What JSON makes of a value; objects that it does not know become their type.
-
-    Args:
-      value: anything.
-
-    Returns:
-      Dicts, lists, strings, numbers, booleans and None.
-
-    Example:
-      >>> plain({"rate": np.float32(0.5), "sizes": (1, 2), "f": len})
-      {'rate': 0.5, 'sizes': [1, 2], 'f': 'builtin_function_or_method'}
-    """
-
-    def other(x):
-        if isinstance(x, np.generic):
-            return x.item()
-        if hasattr(x, "tolist"):
-            return x.tolist()
-        return type(x).__name__
-
-    return json.loads(json.dumps(value, default=other))
-
-
-def described(space: Any) -> dict[str, Any]:
-    """What tells spaces apart, of JSON's types.
-
-    Args:
-      space: a space.
-
-    Returns:
-      Its name and genes, and a digest of a `jnas.Space`.
-
-    Example:
-      >>> described(spaces.nasbench201())["genes"]
-      [5, 5, 5, 5, 5, 5]
-    """
-    found = {"name": getattr(space, "name", None), "genes": list(space.genes)}
-    if isinstance(space, spaces.Space):
-        found["sha256"] = hashlib.sha256(repr(space).encode()).hexdigest()[:16]
-    return found
 
 
 def number(value: Any) -> Any:
@@ -186,10 +139,9 @@ class TrialLog:
         self._file = None
         if workdir is None:
             return
-        folder = Path(workdir)
+        folder = folders.made(Path(workdir))
         path = folder / LOG
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             raise JnasError(
@@ -198,8 +150,8 @@ class TrialLog:
             ) from None
         try:
             self._lock(folder)
+            folders.check_settings(folder / SETTINGS, settings, LOG)
             self.rows = read(path)
-            _match(folder / SETTINGS, plain(settings), bool(self.rows))
             content = path.read_bytes()
             os.ftruncate(self._file, content.rfind(b"\n") + 1)
         except BaseException:
@@ -243,36 +195,3 @@ class TrialLog:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _match(path: Path, settings: dict[str, Any], known: bool) -> None:
-    """Writes the settings at the first start, compares with them at a later one."""
-    if not path.exists():
-        if known:
-            raise JnasError(
-                f"{path.parent} has a log of trials but no {path.name}: it can't be "
-                "gone on with; choose another folder"
-            )
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(settings, indent=2) + "\n")
-        os.replace(part, path)
-        return
-    try:
-        before = json.loads(path.read_text())
-    except ValueError:
-        before = None
-    if not isinstance(before, dict):
-        raise JnasError(f"{path} is damaged: choose another folder")
-    for name in {**before, **settings}:
-        if name in _UNCOMPARED or before.get(name) == settings.get(name):
-            continue
-        raise JnasError(
-            f"{path.parent} holds a study with {name} = {_shown(before.get(name))}, "
-            f"this one has {_shown(settings.get(name))}: use the settings of then, or "
-            "another folder"
-        )
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 200 else text[:197] + "..."

@@ -166,3 +166,20 @@ def test_wrong_arguments_are_one_clear_line():
     }.items():
         with pytest.raises(JnasError, match=message):
             discrete.bananas(NB201, **{arguments[0]: arguments[1]})
+
+
+def test_predictions_that_are_not_finite_repeat_nothing():
+    def nothing(genes):
+        return jnp.full(3, jnp.nan)
+
+    strategy = discrete.bananas(
+        "nasbench201", initial=5, batch=5, candidates=20, epochs=1, ensemble=2,
+        encoding=nothing,
+    )  # fmt: skip
+    state, ask = strategy.init(jax.random.key(0)), jax.jit(strategy.ask)
+    asked = []
+    for _ in range(8):
+        proposal, state = ask(state)
+        asked += [tuple(row) for row in proposal.genes.tolist()]
+        state = strategy.tell(state, proposal, proposal.genes.sum(-1) * 1.0)
+    assert len(set(asked)) == len(asked) == 40
