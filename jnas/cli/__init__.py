@@ -20,10 +20,11 @@ _COMMANDS = {
     "report": ("report", "Report"),
     "export": ("export", "Export"),
     "prepare": ("prepare", "Prepare"),
+    "tables": ("tables", "Tables"),
     "list": ("listing", "List"),
 }
 # These compile nothing.
-_LIGHT = ("list", "report", "prepare")
+_LIGHT = ("list", "report", "prepare", "tables")
 
 # XLA:CPU allocates its temporaries anew at each step; without these settings of glibc's
 # allocator the pages are returned to and fetched from the system every time, which can

@@ -3,9 +3,10 @@
 The official CIFAR and downsampled ImageNet files are pickles of a dictionary with
 lists of labels and one array. A pickle is a program for a stack machine, and the
 standard reader runs it, whatever it calls. Here the opcodes are only *interpreted as
-data*: numbers, texts, bytes, lists, tuples and dictionaries are built, and what NumPy
-writes for an array is recognised by name and rebuilt by hand from its bytes. Nothing
-is imported and nothing is called; everything else is refused.
+data*: numbers, texts, bytes, lists, tuples, sets and dictionaries are built, and what
+NumPy writes for an array is recognised by name and rebuilt by hand from its bytes, as
+are the names of Python's own containers. Nothing is imported and nothing is called;
+everything else is refused.
 
 Strings of Python 2 come as text of the code points 0 to 255, one a byte.
 """
@@ -53,8 +54,8 @@ def read(content: bytes, what: str = "file") -> Any:
       what: what messages call it.
 
     Returns:
-      Dictionaries, lists, tuples, texts, bytes, numbers, None and NumPy arrays of
-      numbers, in any combination.
+      Dictionaries (ordered ones and those with defaults as plain ones), lists, tuples,
+      sets, texts, bytes, numbers, None and NumPy arrays of numbers, in any combination.
 
     Raises:
       JnasError: the pickle is damaged, or holds anything else; nothing of it was run.
@@ -154,9 +155,14 @@ class _Machine:
         if len(items) % 2:
             raise ValueError("a key without a value")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, str | bytes | int):
-                raise TypeError("a key that is no text, bytes or number")
+            parts = key if isinstance(key, tuple) else (key,)
+            if not all(isinstance(part, str | bytes | int) for part in parts):
+                raise TypeError("a key that is no text, bytes, number or some of them")
             self._top(dict)[key] = value
+
+    def add(self, items: list[Any]) -> None:
+        """Adds to the set below."""
+        self._top(set).update(items)
 
     def _top(self, kind: type) -> Any:
         top = self.stack[-1]
@@ -171,7 +177,7 @@ class _Machine:
         else:
             module, _, name = argument.partition(" ")
         found = f"{module}.{name}"
-        if found not in _CALLS and found not in _CLASSES:
+        if not any(found in known for known in (_CALLS, _CLASSES, _DEFAULTS)):
             raise _RefusedError(f"names {found}"[:200])
         self.stack.append(_Name(str(module), str(name)))
 
@@ -264,6 +270,26 @@ def _bytes(content: Any = b"", encoding: Any = "latin-1") -> bytes:
     return bytes(content)
 
 
+def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
+    # Python 2 gives the items as an argument, Python 3 with opcodes that follow.
+    machine = _Machine()
+    machine.stack.append({})
+    machine.store([item for key, value in pairs for item in (key, value)])
+    return machine.stack[0]
+
+
+def _default_dict(default: Any = None) -> dict[Any, Any]:
+    if default is not None and getattr(default, "text", None) not in _DEFAULTS:
+        raise _RefusedError("makes a dictionary with an unknown default")
+    return {}
+
+
+def _set(items: Any = ()) -> set[Any]:
+    if not isinstance(items, list | tuple):
+        raise TypeError("a set of what is no list")
+    return set(items)
+
+
 def _finished(value: Any, done: dict[int, Any], depth: int = 0) -> Any:
     """Replaces arrays in the making by arrays, and refuses what is unfinished.
 
@@ -277,7 +303,7 @@ def _finished(value: Any, done: dict[int, Any], depth: int = 0) -> Any:
         deeper = depth + 1
         if isinstance(value, dict):
             found: Any = {k: _finished(v, done, deeper) for k, v in value.items()}
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, list | tuple | set):
             found = type(value)(_finished(item, done, deeper) for item in value)
         elif isinstance(value, _Array) and isinstance(value.value, np.ndarray):
             found = value.value
@@ -303,6 +329,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
+    "EMPTY_SET": set,
     "MARK": lambda: _MARK,
 }
 _MEMORY = frozenset(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"))
@@ -315,6 +342,7 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "DICT": lambda machine, _: _dict(machine),
     "APPEND": lambda machine, _: machine.append([machine.stack.pop()]),
     "APPENDS": lambda machine, _: machine.append(machine.pop_to_mark()),
+    "ADDITEMS": lambda machine, _: machine.add(machine.pop_to_mark()),
     "SETITEM": lambda machine, _: machine.store(_pair(machine)),
     "SETITEMS": lambda machine, _: machine.store(machine.pop_to_mark()),
     "GLOBAL": lambda machine, argument: machine.name(argument),
@@ -323,6 +351,12 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "BUILD": lambda machine, _: machine.build(),
 }
 _CLASSES = frozenset(("numpy.ndarray",))
+# What a dictionary may have as default: told, never used.
+_DEFAULTS = frozenset(
+    f"{module}.{name}"
+    for module in ("builtins", "__builtin__")
+    for name in ("list", "dict", "set", "int", "float", "str")
+)
 _CALLS: dict[str, Callable[..., Any]] = {
     "numpy.dtype": _dtype,
     "_codecs.encode": _encode,
@@ -330,6 +364,10 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "__builtin__.bytes": _bytes,
     "builtins.bytearray": _bytes,
     "__builtin__.bytearray": _bytes,
+    "builtins.set": _set,
+    "__builtin__.set": _set,
+    "collections.OrderedDict": _ordered_dict,
+    "collections.defaultdict": _default_dict,
 }
 for _package in ("numpy.core", "numpy._core"):
     _CALLS[f"{_package}.multiarray._reconstruct"] = _reconstruct

@@ -14,9 +14,9 @@ import numpy as np
 
 from jnas import errors, objective
 from jnas.tabular import columns as columns_lib
-from jnas.tabular.columns import Column
+from jnas.tabular.columns import Column, mean
 
-__all__ = ["Column", "Table", "by_code"]
+__all__ = ["Column", "Table", "by_code", "mean"]
 
 NOISES = ("mean", "sample")
 # Epochs of one metric that messages list one by one.
@@ -41,6 +41,8 @@ class Table:
       find: ``(genes int32 [..., L]) -> int32 [...]``, traceable, the row of each
         candidate, -1 for those that aren't in the table; see `by_code`.
       note: what users should know of the figures, one line.
+      facts: ``{name: array [N]}``, what else is known of the cells, on the host.
+      source: the file that it was read from.
 
     Raises:
       JnasError: the arrays don't fit each other.
@@ -64,6 +66,8 @@ class Table:
     columns: Mapping[str, Mapping[str, Column]]
     find: Callable[[jax.Array], jax.Array]
     note: str = ""
+    facts: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    source: str = ""
 
     def __post_init__(self):
         shape, length = np.shape(self.genes), len(self.space.genes)
@@ -80,6 +84,12 @@ class Table:
                         f"table {self.name!r} has {shape[0]} candidates, but "
                         f"{metric!r} of {dataset!r} has {len(column)} values"
                     )
+        for fact, array in self.facts.items():
+            if len(array) != shape[0]:
+                raise errors.JnasError(
+                    f"table {self.name!r} has {shape[0]} candidates, but {fact!r} "
+                    f"has {len(array)}"
+                )
 
     def __len__(self) -> int:
         return len(self.genes)
@@ -92,7 +102,9 @@ class Table:
         told: dict[str, list[str]] = {}
         for dataset in self.datasets:
             texts = []
+            families: dict[str, int] = {}
             for metric, column in self.columns[dataset].items():
+                family, several, _ = metric.partition("_")
                 if len(column.epochs) > _LISTED:
                     texts.append(
                         f"{metric} ({len(column.epochs)} times in "
@@ -101,8 +113,11 @@ class Table:
                 elif column.epochs:
                     listed = ", ".join(map(str, column.epochs))
                     texts.append(f"{metric} ({listed} epochs)")
+                elif several:
+                    families[family] = families.get(family, 0) + 1
                 else:
                     texts.append(metric)
+            texts += [f"{family}_* ({n})" for family, n in families.items()]
             told.setdefault(", ".join(texts), []).append(dataset)
         listed = "; ".join(f"{', '.join(d)}: {text}" for text, d in told.items())
         return f"Table {self.name}: {len(self)} cells of {self.space.name}; {listed}"
@@ -135,7 +150,7 @@ class Table:
         there = self._of(dataset)
         if metric in there:
             return there[metric]
-        name, _, epochs = str(metric).rpartition("_")
+        name, _, epochs = metric.rpartition("_")
         if name in there and epochs.isdecimal() and int(epochs) in there[name].epochs:
             return there[name].at(int(epochs))
         known = []
@@ -302,7 +317,7 @@ def by_code(
       >>> find(jnp.array([[0, 0], [1, 2], [1, 1], [9, 0]])).tolist()
       [1, 0, -1, -1]
     """
-    sizes = tuple(int(n) for n in cardinalities)
+    sizes = tuple(cardinalities)
     genes = np.asarray(genes)
     if math.prod(sizes) > 2**24:
         raise errors.JnasError(

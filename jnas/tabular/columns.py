@@ -13,7 +13,7 @@ import numpy as np
 
 from jnas import errors
 
-__all__ = ["Column", "OnDevice"]
+__all__ = ["Column", "OnDevice", "mean"]
 
 
 class OnDevice:
@@ -31,11 +31,31 @@ class OnDevice:
         self._device: jax.Array | None = None
 
     def __call__(self) -> jax.Array:
+        """The array on the device."""
         if self._device is None:
             # Not a value of the trace that happens to be the first user.
             with jax.ensure_compile_time_eval():
                 self._device = jnp.asarray(self.host)
         return self._device
+
+
+def mean(seeds: np.ndarray) -> np.ndarray:
+    """Mean over the known seeds.
+
+    Args:
+      seeds: ``[N, S, F]``, NaN where not run.
+
+    Returns:
+      float64 ``[N, F]``, NaN where no seed is known.
+
+    Example:
+      >>> mean(np.array([[[1.0, np.nan], [4.0, np.nan]]])).tolist()
+      [[2.5, nan]]
+    """
+    known = np.isfinite(seeds)
+    count = known.sum(1)
+    total = np.where(known, seeds, 0).astype(np.float64).sum(1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,7 +89,7 @@ class Column:
     unit: str = "score"
 
     def __post_init__(self):
-        epochs = tuple(int(e) for e in self.epochs)
+        epochs = tuple(self.epochs)
         if list(epochs) != sorted({e for e in epochs if e > 0}):
             raise errors.JnasError(
                 f"the epochs of a column must be positive and ascending, got {epochs}"
@@ -86,7 +106,7 @@ class Column:
                 )
         elif self.values is None:
             raise errors.JnasError("a column needs values or seeds")
-        values = _mean(seeds) if self.values is None else self.values
+        values = mean(seeds) if self.values is None else self.values  # pyrefly: ignore
         values = _wide("values", values, width)
         seconds = self.seconds
         if seconds is not None:
@@ -113,10 +133,11 @@ class Column:
         """The column of one of the numbers of epochs alone."""
         place = self.epochs.index(epochs)
         keep = slice(place, place + 1)
+        seeds = None if self.seeds is None else self.seeds[:, :, keep]
         return Column(
             values=self.values[:, keep],
             epochs=(epochs,),
-            seeds=None if self.seeds is None else self.seeds[:, :, keep],
+            seeds=None if seeds is None or np.isnan(seeds).all() else seeds,
             seconds=None if self.seconds is None else self.seconds[:, keep],
             unit=self.unit,
         )
@@ -209,11 +230,3 @@ def _wide(what: str, array: Any, width: int) -> np.ndarray:
             f"got {list(array.shape)}"
         )
     return array
-
-
-def _mean(seeds: np.ndarray) -> np.ndarray:
-    """Mean over the known seeds, NaN where there is none."""
-    known = np.isfinite(seeds)
-    count = known.sum(1)
-    total = np.where(known, seeds, 0).astype(np.float64).sum(1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

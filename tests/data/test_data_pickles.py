@@ -1,5 +1,6 @@
 """Pickles are read as data: right for data, and never run."""
 
+import collections
 import pickle
 import pickletools
 import struct
@@ -22,6 +23,10 @@ DATA = {
     "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
     "constants": [None, True, False, 1.5, 2**70],
     3: {"inner": {}},
+    ("a tuple", 7): {True: 1.5},
+    "ordered": collections.OrderedDict([("b", 1), ("a", [2]), (("c", 0), {})]),
+    "defaults": collections.defaultdict(list, {"x": [1], "y": []}),
+    "sets": [set(), {1, "a", (2, b"b")}],
 }
 
 
@@ -46,6 +51,16 @@ def test_every_protocol(protocol):
     found = pickles.read(pickle._dumps(DATA, protocol))
     for key, value in DATA.items():
         same(found[key], value)
+
+
+def test_containers_come_as_plain_ones():
+    found = pickles.read(pickle.dumps(DATA, 4))
+    assert type(found["ordered"]) is dict and next(iter(found["ordered"])) == "b"
+    assert type(found["defaults"]) is dict
+    # As Python 2 wrote ordered dictionaries, with the items as an argument.
+    old = b"ccollections\nOrderedDict\n((lp0\n(lp1\nS'b'\naI1\naa(lp2\nS'a'\naI2\naatR."
+    assert pickle.loads(old) == {"b": 1, "a": 2}
+    assert list(pickles.read(old).items()) == [("b", 1), ("a", 2)]
 
 
 def python2(data: np.ndarray, labels: list[int]) -> bytes:
@@ -136,7 +151,9 @@ REFUSED = {
     "object array": pickle.dumps(np.array([{}, []], object)),
     "record dtype": pickle.dumps(np.zeros(2, [("a", "u1")])),
     "codec": b"c_codecs\nencode\n(Vabc\nVrot13\ntR.",
-    "set": pickle.dumps({1, 2}, 4),
+    "frozen set": pickle.dumps(frozenset({1, 2}), 4),
+    "default": b"ccollections\ndefaultdict\n(cnumpy\nndarray\ntR.",
+    "counter": pickle.dumps(collections.Counter("aab")),
     "date": pickle.dumps(np.datetime64("2020-01-01")),
     "memoryview": b"\x80\x05\x97.",
 }
@@ -162,6 +179,13 @@ DAMAGED = {
     "unfinished array": b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\n"
     b"tS'b'\ntR.",
     "a name": b"cnumpy\ndtype\n.",
+    "a default": b"cbuiltins\nlist\n.",
+    "a default in a set": b"\x8f(cbuiltins\nlist\n\x90.",
+    "items of no set": b"](K\x01\x90.",
+    "a list in a set": b"\x8f(]\x90.",
+    "a set of a text": b"cbuiltins\nset\n(S'ab'\ntR.",
+    "pairs of three": b"ccollections\nOrderedDict\n((K\x01K\x02K\x03ttR.",
+    "a key of lists": b"}(](K\x01e\x85K\x01u.",
     "deep": b"]" * 300 + b"a" * 299 + b".",
     "short bytes": b"B\xff\xff\x00\x00abc.",
     "list append": b"}Na.",
