@@ -190,18 +190,24 @@ def figures(arrays: dict[str, np.ndarray], accuracy: dict[str, np.ndarray]) -> s
         lines.append(
             f"| {what} | {function(val[place]):.2f} | {function(test[place]):.2f} |"
         )
+    adds = arrays["multiply_adds"][place]
+    agreement = {
+        "validation": tau(mean["val"][place], mean["test"][place]),
+        "parameters": tau(arrays["params"][place], mean["test"][place]),
+        "multiply-adds": tau(adds, mean["test"][place]),
+        "seconds": tau(adds, seconds[place]),
+    }
     lines += [
         "",
         "Kendall tau of the mean validation accuracy after each epoch with that after "
         f"the last: {', '.join(f'{t:.2f}' for t in early)}.",
-        f"Of validation with test accuracy: {tau(mean['val'][place], mean['test'][place]):.2f}; "
-        f"of test accuracy with parameters: "
-        f"{tau(arrays['params'][place], mean['test'][place]):.2f}, with multiply-adds: "
-        f"{tau(arrays['multiply_adds'][place], mean['test'][place]):.2f}; of seconds "
-        f"with multiply-adds: {tau(arrays['multiply_adds'][place], seconds[place]):.2f}.",
+        f"Of validation with test accuracy: {agreement['validation']:.2f}; of test "
+        f"accuracy with parameters: {agreement['parameters']:.2f}, with multiply-adds: "
+        f"{agreement['multiply-adds']:.2f}; of seconds with multiply-adds: "
+        f"{agreement['seconds']:.2f}.",
         f"Seconds of one training: {seconds.min():.2f} to {seconds.max():.2f}, median "
-        f"{np.median(seconds):.2f}; all {arrays['seconds'].sum() / 60:.1f} min, counting "
-        f"validation images {arrays['eval_seconds'].sum() / 60:.1f} min.",
+        f"{np.median(seconds):.2f}; of all {arrays['seconds'].sum() / 60:.1f} min, and "
+        f"{arrays['eval_seconds'].sum() / 60:.1f} min for counting validation images.",
         "",
         "| mean test accuracy of cells with | 0-1 | 0-2 | 1-2 |",
         "|---|---|---|---|",

@@ -7,8 +7,8 @@ operations, the simplification of cells and the network are those of NAS-Bench-2
 The file ``cells125.npz`` has a row for each cell; ``S`` seeds, ``F`` epochs:
 
 * ``genes`` int ``[125, 3]``; ``seeds`` int ``[S]``;
-* ``val``, ``test``, ``train`` int ``[125, S, F]``, numbers of images that are classified
-  right after each epoch; of the training images, while they were learned from;
+* ``val``, ``test``, ``train`` int ``[125, S, F]``, numbers of images that are
+  classified right after each epoch; of the training images, while learned from;
 * ``seconds``, ``eval_seconds`` float ``[125, S, F]``, processor time of one core that
   the epoch's steps took, and classifying the validation images after it;
 * ``params``, ``multiply_adds`` int ``[125]`` of the final networks;
@@ -35,7 +35,7 @@ NAME = "cells125"
 FILE = "cells125.npz"
 DATASET = "fashion_mnist"
 NOTE = (
-    "small networks trained for minutes at most: a table for trying out, not a result; "
+    "small networks trained for seconds: a table for trying out, not a result; "
     "seconds are processor time of one core, median of the seeds, training steps only"
 )
 COUNTED = {"val": "validation accuracy, %", "test": "test accuracy, %"}

@@ -4,7 +4,6 @@ import collections
 import importlib
 import json
 import pathlib
-import subprocess
 import sys
 
 import jax
@@ -70,13 +69,16 @@ def test_values_are_the_counts_of_the_file(table, raw):
     for metric, count in images.items():
         assert raw[metric].dtype == np.uint16 and raw[metric].max() <= count
         for epoch in (1, epochs):
-            found = table.values(raw["genes"].astype(np.int32), SET, f"{metric}_{epoch}")
+            found = table.values(
+                raw["genes"].astype(np.int32), SET, f"{metric}_{epoch}"
+            )
             expected = [
-                sum(100 * int(raw[metric][c, s, epoch - 1]) / count for s in range(3)) / 3
+                sum(100 * int(raw[metric][c, s, epoch - 1]) / count for s in range(3))
+                / 3
                 for c in range(cells)
             ]
             np.testing.assert_allclose(found, expected, rtol=1e-6)
-            assert 0 <= float(found.min()) and float(found.max()) <= 100
+            assert float(found.min()) >= 0 and float(found.max()) <= 100
 
 
 def test_every_cell_is_found_and_no_other(table):
@@ -172,7 +174,7 @@ def test_supernet_can_be_built_of_the_space(table):
     variables = jax.eval_shape(net.init, jax.random.key(0), image)
     mixture = jnas.mixture.uniform(table.space)
     logits, _ = jax.eval_shape(
-        lambda v, x: net.apply(v.weights, v.model_state, x, mixture, train=True),
+        lambda v, x: net.apply(v.weights, v.model_state, mixture, x, train=True),
         variables,
         image,
     )
@@ -216,33 +218,34 @@ def program(scripts):
     weights, state = net.init(jax.random.key(0), image)
     weights = _shaken(weights, 0)
     state = {**state, "batch_stats": _shaken(state["batch_stats"], 1)}
-    return network, net, weights, state, image
+    gradients = _loss_and_gradients(net.apply, image)
+    return network, net, weights, state, image, gradients
 
 
-@pytest.mark.parametrize(
-    "genes", [(3, 2, 3), (2, 1, 4), (0, 4, 3), (1, 3, 0)], ids=str
-)
+def _loss_and_gradients(apply, image):
+    label = jnp.arange(len(image))
+
+    def run(weights, state):
+        logits, new = apply(weights, state, image, train=True)
+        nll = -jnp.mean(jax.nn.log_softmax(logits)[label, label])
+        return nll, (logits, new)
+
+    return jax.jit(jax.grad(run, has_aux=True))
+
+
+@pytest.mark.parametrize("genes", [(3, 2, 4), (1, 0, 3)], ids=str)
 def test_program_is_the_final_network_of_each_cell(program, genes):
-    network, net, weights, state, image = program
+    network, net, weights, state, image, gradients = program
     genotype = tabular.cells125_space().decode(genes)
     final = jnas.networks.build(genotype, channels=4, cells_per_stage=1)
     own = network.of_genotype(weights, genotype)
     own_state = {"batch_stats": network.of_genotype(state["batch_stats"], genotype)}
     shapes = jax.eval_shape(final.init, jax.random.key(0), image)
     assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, shapes.weights)
-    label = jnp.arange(6)
-
-    def loss(apply):
-        def run(weights, state):
-            logits, new = apply(weights, state, image, train=True)
-            nll = -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(6), label])
-            return nll, (logits, new)
-
-        return jax.jit(jax.grad(run, has_aux=True))
-
     state = {**state, "genes": jnp.array(genes, jnp.int32)}
-    grads, (logits, new) = loss(net.apply)(weights, state)
-    expected_grads, (expected, expected_new) = loss(final.apply)(own, own_state)
+    grads, (logits, new) = gradients(weights, state)
+    on_final = _loss_and_gradients(final.apply, image)
+    expected_grads, (expected, expected_new) = on_final(own, own_state)
     close = {"rtol": 2e-4, "atol": 2e-5}
     np.testing.assert_allclose(logits, expected, **close)
     jax.tree.map(
@@ -261,18 +264,23 @@ def test_program_is_the_final_network_of_each_cell(program, genes):
     )
     np.testing.assert_allclose(logits, expected, **close)
     # What the cell does not have stays as it was, but for the weight decay.
-    unused = [k for k in grads["cell0"] if k not in own.get("cell0", {})]
+    unused = [k for k in grads["cell_0"] if k not in own.get("cell_0", {})]
     assert unused
     for label in unused:
-        assert all(np.all(g == 0) for g in jax.tree.leaves(grads["cell0"][label]))
-        old, after = (s["batch_stats"]["cell0"][label] for s in (state, new))
+        assert all(np.all(g == 0) for g in jax.tree.leaves(grads["cell_0"][label]))
+        old, after = (s["batch_stats"]["cell_0"][label] for s in (state, new))
         jax.tree.map(np.testing.assert_array_equal, old, after)
 
 
 def test_training_is_the_trainer_of_the_final_network(scripts, fashion):
     """Three steps of the program, and of the final network on the same batches."""
     config = scripts["cells125"].Config(
-        pathlib.Path("unused"), train=48, batch_size=16, validation=16, test=16
+        pathlib.Path("unused"),
+        train=48,
+        batch_size=16,
+        validation=16,
+        test=16,
+        cells_per_stage=1,
     )
     data = scripts["cells125"].images(config)
     training = scripts["cells125"].Training(config, data)
@@ -280,7 +288,7 @@ def test_training_is_the_trainer_of_the_final_network(scripts, fashion):
     state = training.initial(genes, seed)
     genotype = training.space.decode(genes)
     final = recipes_images.nasbench201_recipe(
-        jnas.networks.build(genotype, channels=4, cells_per_stage=2),
+        jnas.networks.build(genotype, channels=4, cells_per_stage=1),
         steps_per_epoch=3,
         epochs=config.epochs,
         learning_rate=config.learning_rate,
@@ -301,6 +309,27 @@ def test_training_is_the_trainer_of_the_final_network(scripts, fashion):
     curve = next(training.epochs(genes, seed))
     right = int((predicted == np.asarray(training.validation[1])).sum())
     assert abs(curve["val"] - right) <= 1  # rounding may decide one image of 16
+
+
+@pytest.mark.slow  # the program at its size compiles for 10 to 30 s
+def test_first_epoch_is_that_of_the_table(scripts, fashion, raw):
+    """On one core of the machine that made it all counts are equal.
+
+    Elsewhere sums are rounded otherwise, and at this learning rate that grows: with
+    two cores, or without LLVM's optimisations as here, 0 to 16 of the 6,144 training
+    images differed, but up to 385 of the 4,000 validation images of a cell with
+    convolutions, early as it is. A cell of skips, with the fewest sums, had no image
+    different in any of them.
+    """
+    setting = json.loads(str(raw["meta"]))["setting"]
+    config = scripts["cells125"].Config(pathlib.Path("unused"), **setting)
+    training = scripts["cells125"].Training(config, scripts["cells125"].images(config))
+    for genes, few in (((1, 1, 1), 10), ((2, 1, 4), 500)):
+        row = int(np.flatnonzero((raw["genes"] == genes).all(1))[0])
+        found = next(training.epochs(genes, int(raw["seeds"][0])))
+        assert abs(found["train"] - int(raw["train"][row, 0, 0])) <= 60  # 1 %
+        for part in ("val", "test"):
+            assert abs(found[part] - int(raw[part][row, 0, 0])) <= few
 
 
 def test_images_are_averages_of_areas(scripts):
@@ -329,7 +358,13 @@ def test_tau_is_scipys(scripts):
 def test_command_goes_on_where_it_stopped(scripts, fashion, tmp_path, monkeypatch):
     script = scripts["cells125"]
     config = script.Config(
-        tmp_path, train=32, batch_size=16, validation=20, test=20, epochs=2
+        tmp_path,
+        train=32,
+        batch_size=16,
+        validation=20,
+        test=20,
+        epochs=2,
+        cells_per_stage=1,
     )
     wanted = [((1, 3, 0), 0), ((0, 2, 0), 1)]
     monkeypatch.setattr(script, "plan", lambda config: wanted[:1])
