@@ -235,7 +235,8 @@ class Table:
           metric: one of `metrics`, or several for as many scores. A ``"-"`` before a
             name turns the sign, for what should be small: ``"-params"``.
           noise: ``"mean"`` of the seeds, or ``"sample"``: each query draws one of the
-            candidate's known seeds with the key (the same for all its metrics).
+            candidate's known seeds with the key (the same for all its metrics), and
+            gets the mean where no seed is known by itself.
 
         Returns:
           The objective, traceable. Of several metrics scores are ``[n, M]`` and the

@@ -130,17 +130,19 @@ class Column:
         return bool(np.any(np.isfinite(self.values)))
 
     def at(self, epochs: int) -> "Column":
-        """The column of one of the numbers of epochs alone."""
-        place = self.epochs.index(epochs)
-        keep = slice(place, place + 1)
-        seeds = None if self.seeds is None else self.seeds[:, :, keep]
-        return Column(
-            values=self.values[:, keep],
-            epochs=(epochs,),
-            seeds=None if seeds is None or np.isnan(seeds).all() else seeds,
-            seconds=None if self.seconds is None else self.seconds[:, keep],
-            unit=self.unit,
-        )
+        """The column of one of the numbers of epochs alone, made once."""
+        if epochs not in self._single:
+            place = self.epochs.index(epochs)
+            keep = slice(place, place + 1)
+            seeds = None if self.seeds is None else self.seeds[:, :, keep]
+            self._single[epochs] = Column(
+                values=self.values[:, keep],
+                epochs=(epochs,),
+                seeds=None if seeds is None or np.isnan(seeds).all() else seeds,
+                seconds=None if self.seconds is None else self.seconds[:, keep],
+                unit=self.unit,
+            )
+        return self._single[epochs]
 
     def place(self, fidelity: jax.Array) -> jax.Array:
         """Which of the epochs a share of the most of them pays for, int32.
@@ -187,6 +189,10 @@ class Column:
         else:
             cost = jnp.zeros(rows.shape, jnp.float32)
         return jnp.where((rows >= 0) & (cost == cost), cost, 0.0)
+
+    @functools.cached_property
+    def _single(self) -> "dict[int, Column]":
+        return {}
 
     @functools.cached_property
     def _values(self) -> OnDevice:

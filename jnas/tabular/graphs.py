@@ -28,6 +28,12 @@ CARDINALITIES = (2,) * len(EDGES) + (3,) * len(INNER)
 # The label of a vertex that was pruned.
 PRUNED = 3
 _BIT = {edge: i for i, edge in enumerate(EDGES)}
+# 32-bit, which they are whether JAX's 64-bit mode is on or not.
+_SOURCES, _TARGETS = np.array(EDGES, np.int32).T
+_PAIRS = tuple(itertools.combinations(range(len(INNER)), 2))
+_FROM_INPUT = np.array([_BIT[0, vertex] for vertex in INNER], np.int32)
+_TO_OUTPUT = np.array([_BIT[vertex, OUTPUT] for vertex in INNER], np.int32)
+_WITHIN = np.array([_BIT[INNER[u], INNER[v]] for u, v in _PAIRS], np.int32)
 
 
 def active(genes: Any) -> Any:
@@ -47,9 +53,12 @@ def active(genes: Any) -> Any:
       >>> int(active(genes)) == 1 | 1 << 6
       True
     """
-    rows = [0] * VERTICES
-    for i, (source, target) in enumerate(EDGES):
-        rows[source] = rows[source] | (genes[..., i] << target)
+    rows = []
+    for vertex in range(VERTICES - 1):
+        first = _BIT[vertex, vertex + 1]
+        bits = genes[..., first : first + OUTPUT - vertex]
+        powers = _vector([1 << v for v in range(vertex + 1, VERTICES)], genes)
+        rows.append((bits * powers).sum(-1))
     forward = genes[..., 0] * 0 + 1
     # Edges lead upwards: vertices before this one have been done.
     for vertex in range(VERTICES - 1):
@@ -75,20 +84,26 @@ def valid(genes: Any) -> Any:
       >>> bool(valid(np.zeros(26, np.int32)))
       False
     """
-    inside = (genes[..., 0] >= 0) & (genes[..., 0] < 2)
-    for i, size in enumerate(CARDINALITIES):
-        inside = inside & (genes[..., i] >= 0) & (genes[..., i] < size)
-    on_path = active(genes)
-    count = sum(
-        genes[..., i] * ((on_path >> source) & (on_path >> target) & 1)
-        for i, (source, target) in enumerate(EDGES)
-    )
-    return inside & (on_path != 0) & (count <= MAX_EDGES)
+    inside = (genes >= 0) & (genes < _vector(CARDINALITIES, genes))
+    edges, alive = _pruned(genes)
+    return inside.all(-1) & (alive[..., 0] != 0) & (edges.sum(-1) <= MAX_EDGES)
+
+
+def _vector(values: Any, like: Any) -> np.ndarray:
+    """A constant for the last axis of an array, with as many axes."""
+    return np.array(values, np.int32).reshape((1,) * (like.ndim - 1) + (-1,))
+
+
+def _pruned(genes: Any) -> tuple[Any, Any]:
+    """The edges that are left, ``[..., 21]``, and which vertices are, ``[..., 7]``."""
+    on_path = active(genes)[..., None]
+    alive = (on_path >> _vector(range(VERTICES), genes)) & 1
+    edges = genes[..., : len(EDGES)] * alive[..., _SOURCES] * alive[..., _TARGETS]
+    return edges, alive
 
 
 # All orders of the inner vertices, for each the place that a vertex gets.
 _ORDERS = np.array(list(itertools.permutations(range(len(INNER)))), np.int64)
-_PAIRS = tuple(itertools.combinations(range(len(INNER)), 2))
 
 
 def _weights() -> tuple[np.ndarray, np.ndarray]:
@@ -130,24 +145,17 @@ def canonical(genes: Any, xp: Any = np) -> Any:
       >>> bool((canonical(first) == canonical(second)).all())
       True
     """
-    on_path = active(genes)
-    alive = [(on_path >> vertex) & 1 for vertex in range(VERTICES)]
-
-    def edge(source, target):
-        return genes[..., _BIT[source, target]] * alive[source] * alive[target]
-
-    vertices = []
-    for i, vertex in enumerate(INNER):
-        label = genes[..., len(EDGES) + i]
-        label = label * alive[vertex] + PRUNED * (1 - alive[vertex])
-        vertices.append(label * 4 + edge(0, vertex) * 2 + edge(vertex, OUTPUT))
-    inner = [edge(INNER[u], INNER[v]) for u, v in _PAIRS]
+    edges, alive = _pruned(genes)
+    alive = alive[..., 1:OUTPUT]
+    labels = genes[..., len(EDGES) :] * alive + PRUNED * (1 - alive)
+    vertices = labels * 4 + edges[..., _FROM_INPUT] * 2 + edges[..., _TO_OUTPUT]
+    inner = edges[..., _WITHIN]
     # Powers of two times small integers: exact at any precision of the products.
-    first = xp.matmul(xp.stack(vertices, -1).astype(np.float32), _VERTEX_WEIGHTS)
-    second = xp.matmul(xp.stack(inner, -1).astype(np.float32), _EDGE_WEIGHTS)
+    first = xp.matmul(vertices.astype(np.float32), _VERTEX_WEIGHTS)
+    second = xp.matmul(inner.astype(np.float32), _EDGE_WEIGHTS)
     smallest = xp.min(first, axis=-1, keepdims=True)
     second = xp.min(xp.where(first == smallest, second, 2.0**21), axis=-1)
-    through = edge(0, OUTPUT)
+    through = edges[..., _BIT[0, OUTPUT]]
     return xp.stack(
         [
             smallest[..., 0].astype(np.int32) + (through.astype(np.int32) << 20),

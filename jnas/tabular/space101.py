@@ -208,7 +208,7 @@ class NasBench101Space:
         return fingerprint(adjacency, labels)
 
     def domain(self) -> domain.Domain:
-        """What strategies may do with genes; see `jnas.Domain`.
+        """What strategies may do with genes; see `jnas.domain.Domain`.
 
         ``sample`` draws uniformly from the vectors that are cells, so that networks
         with more vectors come more often. Mutations: ``"uniform"``, each valid

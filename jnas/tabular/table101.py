@@ -133,19 +133,23 @@ def by_canonical(codes: np.ndarray) -> Callable[[jax.Array], jax.Array]:
     def find(genes):
         wanted = graphs.canonical(genes, jnp)
         high, low = wanted[..., 0], wanted[..., 1]
-        # Number of codes that are smaller, from its highest bit down.
-        place = jnp.zeros(high.shape, jnp.int32)
-        for bit in reversed(range(count.bit_length())):
-            other = place + (1 << bit)
+
+        def step(number, place):
+            other = place + (1 << (count.bit_length() - 1 - number))
             at = jnp.minimum(other, count) - 1
             one, two = first()[at], second()[at]
             smaller = (one < high) | ((one == high) & (two < low))
-            place = jnp.where((other <= count) & smaller, other, place)
+            return jnp.where((other <= count) & smaller, other, place)
+
+        # Number of codes that are smaller, from its highest bit down.
+        start = jnp.zeros(high.shape, jnp.int32)
+        place = jax.lax.fori_loop(0, count.bit_length(), step, start)
         at = jnp.minimum(place, count - 1)
         same = (first()[at] == high) & (second()[at] == low) & (place < count)
         return jnp.where(same & graphs.valid(genes), rows()[at], -1)
 
-    return find
+    # Compiled by itself, since step by step a call would take a tenth of a second.
+    return jax.jit(find)
 
 
 def cells(arrays: files.Arrays) -> np.ndarray:
@@ -228,7 +232,9 @@ def _measured(arrays: files.Arrays, metric: str, unit: str, rows: int) -> Column
         if f"{name}_seeds" in arrays:
             runs = arrays.measured(f"{name}_seeds", (rows, None), 1)
             runs = 100 * runs.astype(np.float64)
-        if name in arrays or (metric, epochs, runs) == ("val", EPOCHS[-1], None):
+        # What must be there is asked for, so that the error names it.
+        wanted = runs is None and (metric, epochs) == ("val", EPOCHS[-1])
+        if name in arrays or wanted:
             means.append(100 * arrays.measured(name, (rows,), 1).astype(np.float64))
         elif runs is not None:
             means.append(base.mean(runs[..., None])[:, 0])

@@ -161,7 +161,8 @@ def test_inside_scan_and_first_used_inside_a_trace():
 
     keys = jax.random.split(jax.random.key(0), 50)
     total, (genes, scores) = jax.jit(lambda: jax.lax.scan(step, 0.0, keys))()
-    alone = [goal.evaluate(g[None], k, jnp.ones(1)) for g, k in zip(genes, keys)]
+    pairs = zip(genes, keys, strict=True)
+    alone = [goal.evaluate(g[None], k, jnp.ones(1)) for g, k in pairs]
     np.testing.assert_array_equal(scores, np.array([s[0] for s, _ in alone]))
     np.testing.assert_allclose(total, sum(float(c[0]) for _, c in alone), rtol=1e-5)
 
@@ -265,3 +266,5 @@ def test_a_device_array_is_made_once_and_outlives_its_trace():
     jax.jit(lambda i: lazy()[i])(2)
     assert isinstance(lazy(), jax.Array) and not isinstance(lazy(), jax.core.Tracer)
     assert lazy() is lazy()
+    # The same for a column of fixed epochs, however often it is asked for.
+    assert TABLE.column("digits", "val_3") is TABLE.column("digits", "val_3")
