@@ -100,7 +100,7 @@ def gathered(config: Any, rows: dict[Any, dict[str, Any]]) -> dict[str, np.ndarr
     }
     meta = {
         "setting": some["setting"],
-        "command": "python benchmarks/cells125.py --out cells125 --core 1",
+        "command": "python benchmarks/cells125.py --out cells125 --core 0",
         **{name: list(map(json.loads, found)) for name, found in of_all.items()},
         "seconds": "processor time of one core, compiling left out",
         "wall_seconds": round(sum(row["wall_seconds"] for row in rows.values())),
@@ -190,6 +190,8 @@ def figures(arrays: dict[str, np.ndarray], accuracy: dict[str, np.ndarray]) -> s
         lines.append(
             f"| {what} | {function(val[place]):.2f} | {function(test[place]):.2f} |"
         )
+    distinct = len({arrays["val"][row].tobytes() for row in place})
+    skips, plain = open_paths(genes, (1,)), open_paths(genes, (1, 2, 3))
     adds = arrays["multiply_adds"][place]
     agreement = {
         "validation": tau(mean["val"][place], mean["test"][place]),
@@ -208,6 +210,19 @@ def figures(arrays: dict[str, np.ndarray], accuracy: dict[str, np.ndarray]) -> s
         f"Seconds of one training: {seconds.min():.2f} to {seconds.max():.2f}, median "
         f"{np.median(seconds):.2f}; of all {arrays['seconds'].sum() / 60:.1f} min, and "
         f"{arrays['eval_seconds'].sum() / 60:.1f} min for counting validation images.",
+        f"Distinct curves: {distinct} of {len(place)}; where an edge leads nowhere, or "
+        "comes from nothing, its operation does not matter.",
+        "",
+        "| cells with | number | mean test accuracy, least, highest |",
+        "|---|---|---|",
+        *(
+            f"| {what} | {own[place].sum()} | {spread(mean['test'][own & linked])} |"
+            for what, own in (
+                ("a path of skips alone", skips),
+                ("a path of convolutions and skips", plain & ~skips),
+                ("a pool on every path", ~plain),
+            )
+        ),
         "",
         "| mean test accuracy of cells with | 0-1 | 0-2 | 1-2 |",
         "|---|---|---|---|",
@@ -222,6 +237,13 @@ def figures(arrays: dict[str, np.ndarray], accuracy: dict[str, np.ndarray]) -> s
 def plus_minus(values: np.ndarray) -> str:
     """Mean and standard deviation."""
     return f"{values.mean():.2f} ± {values.std(ddof=1):.2f}"
+
+
+def spread(values: np.ndarray) -> str:
+    """Mean, least and highest."""
+    if not len(values):
+        return "-"
+    return f"{values.mean():.2f}, {values.min():.2f}, {values.max():.2f}"
 
 
 def within(values: np.ndarray, kinds: np.ndarray) -> float:
@@ -242,50 +264,56 @@ def tau_of_seeds(values: np.ndarray, pairs: list[tuple[int, int]]) -> float:
 def picture(
     arrays: dict[str, np.ndarray], accuracy: dict[str, np.ndarray], path: Path
 ) -> None:
-    """Curves of all cells, and accuracy against the cost of a cell."""
+    """Curves of all cells that have a path, and every seed of them in order."""
     from matplotlib.figure import Figure
 
     from jnas.tabular import table125
 
     genes = arrays["genes"].astype(np.int32)
-    linked = table125.connected(genes)
     val, test = accuracy["val"].mean(1), accuracy["test"][:, :, -1]
+    place = np.flatnonzero(table125.connected(genes))
+    order = place[np.argsort(-test[place].mean(1), kind="stable")]
+    rank = {row: number for number, row in enumerate(order, start=1)}
     epochs = np.arange(1, val.shape[1] + 1)
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    curves, points = figure.subplots(1, 2)
-    # By what the cell passes on at best: what decides most here.
+    curves, points = figure.subplots(1, 2, width_ratios=(1, 1.3))
+    skips, plain = open_paths(genes, (1,)), open_paths(genes, (1, 2, 3))
     groups = (
-        ("with a convolution", "#0072b2", ((genes == 2) | (genes == 3)).any(1)),
-        ("skips and pools only", "#d55e00", np.ones(len(genes), bool)),
+        ("a path of convolutions and skips", "#0072b2", plain & ~skips, 1),
+        ("a path of skips alone", "#d55e00", skips, 2),
+        ("a pool on every path", "#666666", ~plain, 1),
     )
-    taken = ~linked
-    for label, color, own in groups:
-        rows = np.flatnonzero(own & ~taken)
-        taken = taken | own
-        if not len(rows):
+    for label, color, own, level in groups:
+        rows = [row for row in order if own[row]]
+        if not rows:
             continue
-        curves.plot(epochs, val[rows].T, color=color, lw=0.7, alpha=0.4)
+        curves.plot(epochs, val[rows].T, color=color, lw=0.7, alpha=0.45, zorder=level)
         curves.plot([], [], color=color, label=f"{label} ({len(rows)})")
-        x = arrays["multiply_adds"][rows] / 1e6
-        points.errorbar(
-            x, test[rows].mean(1), yerr=test[rows].std(1, ddof=1), fmt="o", ms=4,
-            color=color, alpha=0.7, elinewidth=0.8, mec="none", label=label,
-        )  # fmt: skip
-    skip = np.flatnonzero((genes == 1).all(1))
-    if len(skip):
-        points.annotate(
-            "all skips",
-            (arrays["multiply_adds"][skip[0]] / 1e6, test[skip[0]].mean()),
-            xytext=(14, -4), textcoords="offset points", fontsize=8,
-        )  # fmt: skip
+        x = np.array([rank[row] for row in rows])
+        points.plot(x, test[rows], "o", color=color, ms=2.8, alpha=0.45, mec="none")
+        points.plot(x, test[rows].mean(1), "_", color=color, ms=5, mew=1.6)
+    for row in order:
+        if (genes[row] == 1).all():
+            at = rank[row], float(test[row].mean())
+            points.annotate(
+                f"all skips (rank {rank[row]})", at, xytext=(22, 2), fontsize=9,
+                textcoords="offset points", va="center",
+                arrowprops={"arrowstyle": "-", "lw": 0.6},
+            )  # fmt: skip
     curves.set_xlabel("epoch")
     curves.set_ylabel("validation accuracy, %, mean of the seeds")
     curves.set_xticks(epochs)
-    points.set_xlabel("multiply-adds of one image, millions")
-    points.set_ylabel("test accuracy, %, mean ± standard deviation")
+    curves.legend(loc="lower right", frameon=False, fontsize=9)
+    points.set_xlabel("cell, by its mean test accuracy")
+    points.set_ylabel("test accuracy, %; dots: seeds, bar: mean")
     for panel in (curves, points):
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(color="#e3e6ea", lw=0.6)
         panel.set_axisbelow(True)
-        panel.legend(loc="lower right", frameon=False, fontsize=9)
     figure.savefig(path, dpi=150)
+
+
+def open_paths(genes: np.ndarray, operations: tuple[int, ...]) -> np.ndarray:
+    """Which cells ``[N, 3]`` have a path of these operations alone."""
+    first, direct, second = np.isin(genes, operations).T
+    return direct | (first & second)

@@ -311,7 +311,6 @@ def test_training_is_the_trainer_of_the_final_network(scripts, fashion):
     assert abs(curve["val"] - right) <= 1  # rounding may decide one image of 16
 
 
-@pytest.mark.slow  # the program at its size compiles for 10 to 30 s
 def test_first_epoch_is_that_of_the_table(scripts, fashion, raw):
     """On one core of the machine that made it all counts are equal.
 
