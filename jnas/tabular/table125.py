@@ -200,7 +200,7 @@ def classes(genes: np.ndarray) -> np.ndarray:
 
     Example:
       >>> classes(np.array([[0, 0, 0], [3, 0, 0], [0, 0, 3], [3, 0, 1], [0, 3, 0]]))
-      array([0, 0, 0, 1, 1], dtype=int32)
+      array([0, 0, 0, 3, 3], dtype=int32)
     """
     group = cells125_space().group("cell")
     numbers: dict[str, int] = {}

@@ -81,6 +81,20 @@ def test_values_are_the_counts_of_the_file(table, raw):
             assert float(found.min()) >= 0 and float(found.max()) <= 100
 
 
+def test_each_part_is_divided_by_its_own_number_of_images(tmp_path, table, raw):
+    arrays = {name: array for name, array in raw.items() if name != "checksum"}
+    meta = json.loads(str(raw["meta"]))
+    meta["setting"]["test"] *= 2
+    path = files.write(
+        tmp_path / "t.npz", arrays | {"meta": np.array(json.dumps(meta))}
+    )
+    other = tabular.cells125(path)
+    for metric, factor in (("val", 1), ("test", 0.5)):
+        found = other.values(table.genes, SET, metric)
+        expected = factor * table.values(table.genes, SET, metric)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_every_cell_is_found_and_no_other(table):
     every = np.array(list(np.ndindex(5, 5, 5)), np.int32)
     np.testing.assert_array_equal(np.sort(table.rows(every)), np.arange(125))
