@@ -38,8 +38,12 @@ class Discrete:
     signal: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="METRIC [METRIC ...]")
     ] = ()
-    """What the strategy sees, such as val_12; of strategies for several objectives
-    more than one, with a '-' before what should be small: val_12 -flops."""
+    """What the strategy sees, such as val_12; more than one for strategies of several
+    objectives, such as nsga2."""
+    minimize: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="METRIC [METRIC ...]")
+    ] = ()
+    """What such strategies shall make small, too, such as flops."""
     report: str | None = None
     """What is reported of the incumbents, such as test_200."""
     noise: str = "mean"
@@ -97,13 +101,9 @@ def run(args: Discrete) -> None:
     from jnas.run.workdir import claim
 
     few = args.objective in ("training", "supernet")
-    args = dataclasses.replace(
-        args,
-        seeds=(1 if few else 100) if args.seeds is None else args.seeds,
-        evaluations=(
-            (30 if few else 300) if args.evaluations is None else args.evaluations
-        ),
-    )
+    seeds = (1 if few else 100) if args.seeds is None else args.seeds
+    evaluations = (30 if few else 300) if args.evaluations is None else args.evaluations
+    args = dataclasses.replace(args, seeds=seeds, evaluations=evaluations)
     shared.positive(args, "seeds", "evaluations", "epochs", "channels", "workers")
     shared.positive(args, "batch_size")
     if not args.strategy:
@@ -114,13 +114,15 @@ def run(args: Discrete) -> None:
     chosen = discrete_objectives.choose(args, console)
     options = _options(args, discrete)
     strategies = {
-        name: discrete.make(name, chosen.objective.space, args.evaluations, **own)
+        name: discrete.make(name, chosen.objective.space, evaluations, **own)
         for name, own in options.items()
     }
+    for strategy in strategies.values():
+        discrete.check_fit(strategy, chosen.objective, evaluations)
     workdir = args.workdir or Path("runs") / f"discrete-{chosen.name}"
     console.print(
         f"[bold]{chosen.objective.name}[/]: {chosen.objective.score_unit}; "
-        f"{_seeds(args.seeds)} of {args.evaluations} evaluations; writing to {workdir}",
+        f"{_seeds(seeds)} of {evaluations} evaluations; writing to {workdir}",
         soft_wrap=True,
         highlight=False,
     )
@@ -143,7 +145,7 @@ def run(args: Discrete) -> None:
     )
 
 
-def _search(strategy, objective, args, folder, console, how) -> Any:
+def _search(strategy, objective, args, folder, console, studied) -> Any:
     """All seeds of one strategy, with a bar on terminals."""
     from rich.progress import Progress
 
@@ -162,9 +164,8 @@ def _search(strategy, objective, args, folder, console, how) -> Any:
             if row.get("error"):
                 failures.append(row["error"])
 
-        if not traced:
-            how = {**how, "on_trial": on_trial}
-        else:
+        how: dict[str, Any] = {**studied, "on_trial": on_trial}
+        if traced:
             how = {"progress": lambda done, _: progress.update(task, completed=done)}
         result = discrete.run(
             strategy,
@@ -255,6 +256,11 @@ def _summary(args: Discrete, chosen: Any, results: dict[str, Any]) -> dict[str, 
             "genes": genes[place].tolist(),
             "candidate": chosen.text(genes[place]),
         }
+        if result.scores.ndim == 3:
+            row["front"] = [
+                {"genes": genes.tolist(), "scores": scores.tolist()}
+                for genes, scores in zip(*result.front(), strict=True)
+            ]
         rows.append(row)
     return {
         "objective": chosen.objective.name,

@@ -5,6 +5,7 @@ from jnas.tabular.classes201 import classes, connected
 from jnas.tabular.registry import get, names
 from jnas.tabular.space101 import NasBench101Space, Spec
 from jnas.tabular.table101 import nasbench101
+from jnas.tabular.table125 import cells125, cells125_meta, cells125_space
 from jnas.tabular.table201 import nasbench201
 
 __all__ = [
@@ -13,6 +14,9 @@ __all__ = [
     "Spec",
     "Table",
     "by_code",
+    "cells125",
+    "cells125_meta",
+    "cells125_space",
     "classes",
     "connected",
     "get",

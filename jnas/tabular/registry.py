@@ -6,11 +6,13 @@ from collections.abc import Callable
 from jnas import errors
 from jnas.tabular import base
 from jnas.tabular.table101 import nasbench101
+from jnas.tabular.table125 import cells125
 from jnas.tabular.table201 import nasbench201
 
 __all__ = ["get", "names"]
 
 _TABLES: dict[str, Callable[..., base.Table]] = {
+    "cells125": cells125,
     "nasbench101": nasbench101,
     "nasbench201": nasbench201,
 }
