@@ -137,8 +137,8 @@ def train_top(
         raise JnasError(
             f"every candidate needs a score, got {len(genes)} and {len(scores)}"
         )
-    scores = scores if scores.ndim == 1 else scores[:, 0]
-    known = np.isfinite(scores)
+    scores = scores.reshape(len(scores), -1)
+    known, scores = np.isfinite(scores).all(axis=1), scores[:, 0]
     if not known.any():
         raise JnasError("no candidate has a finite score: nothing can be chosen")
     genes, scores = genes[known], scores[known]

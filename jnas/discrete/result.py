@@ -67,10 +67,12 @@ class Result:
     cost_unit: str = "evaluations"
 
     def first_scores(self) -> np.ndarray:
-        """Float64 ``[S, T]``, the (first) score, -inf where it is not finite."""
+        """Float64 ``[S, T]``, the (first) score, -inf where one is not finite."""
         scores = np.asarray(self.scores, np.float64)
-        scores = scores[..., 0] if scores.ndim == 3 else scores
-        return np.where(np.isfinite(scores), scores, -np.inf)
+        scores = scores[..., None] if scores.ndim == 2 else scores
+        # A trial of which any score failed has failed, for strategies, too.
+        known = np.isfinite(scores).all(axis=-1)
+        return np.where(known, scores[..., 0], -np.inf)
 
     def incumbents(self) -> np.ndarray:
         """Int ``[S, T]``, which trial is the best so far; -1 before any succeeded."""

@@ -188,13 +188,7 @@ def _program(init, ask, tell, evaluate, evaluations, batch):
             lambda s: ask(s, n), in_axes=(seed_axes,), out_axes=(0, seed_axes)
         )(state)
         drawn = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
-        found = jax.vmap(evaluate)(proposal.genes, drawn, proposal.fidelity)
-        if not isinstance(found, tuple | list) or len(found) != 2:
-            raise JnasError(
-                "an objective's evaluate must return (scores, costs), got "
-                f"{type(found).__name__}: return costs, too, such as ones"
-            )
-        scores, costs = found
+        scores, costs = jax.vmap(evaluate)(proposal.genes, drawn, proposal.fidelity)
         state = jax.vmap(tell, in_axes=(seed_axes, 0, 0, 0), out_axes=seed_axes)(
             state, proposal, scores, costs
         )
@@ -261,7 +255,8 @@ def check_fit(strategy: Strategy, objective: Objective, evaluations: int) -> Non
 
     Raises:
       JnasError: the spaces differ, the strategy has no room for so many, or it is told
-        another number of scores than a traceable objective gives.
+        another number of scores than a traceable objective gives, or it gives no
+        costs.
     """
     own, other = (domain.of(part.space) for part in (strategy, objective))
     if own.space != other.space:
@@ -278,7 +273,13 @@ def check_fit(strategy: Strategy, objective: Objective, evaluations: int) -> Non
         genes = jax.ShapeDtypeStruct((1, len(own.cardinalities)), jnp.int32)
         share = jax.ShapeDtypeStruct((1,), jnp.float32)
         key = jax.eval_shape(lambda: jax.random.key(0))
-        scores, _ = jax.eval_shape(objective.evaluate, genes, key, share)
+        found = jax.eval_shape(objective.evaluate, genes, key, share)
+        if not isinstance(found, tuple | list) or len(found) != 2:
+            raise JnasError(
+                f"{objective.name}: evaluate must return (scores, costs), got "
+                f"{type(found).__name__}: return costs, too, such as ones"
+            )
+        scores = found[0]
         wanted = (1,) if strategy.scores is None else (1, strategy.scores)
         if scores.shape != wanted:
             many = "one score" if len(wanted) == 1 else f"{wanted[1]} scores"

@@ -317,3 +317,20 @@ def test_combined_objectives():
     darts = discrete.Objective(jnas.spaces.darts(), evaluate, "other")
     with pytest.raises(JnasError, match="over one space"):
         discrete.combined(WISH, darts)
+
+
+def test_a_trial_of_which_one_score_failed_never_leads():
+    def pair(genes, key, fidelity):
+        first = genes.sum(-1) + 9.0 * genes[:, 0]
+        second = jnp.where(genes[:, 0] > 1, jnp.nan, -first)
+        return jnp.stack([first, second], axis=-1), fidelity
+
+    objective = discrete.Objective(SPACE, pair, "pair", traceable=True)
+    strategy = discrete.nsga2(SPACE, population=4)
+    found = discrete.run(strategy, objective, evaluations=16)
+    failed = found.genes[..., 0] > 1
+    assert found.scores[failed][:, 0].max() > found.scores[~failed][:, 0].max()
+    assert found.best()[1][0] == found.scores[~failed][:, 0].max()
+    flat = (found.genes[0], found.scores[0])
+    best = discrete.train_top(flat, objective._replace(evaluate=WISH.evaluate), k=1)
+    assert best.search_scores[0] == found.best()[1][0]
