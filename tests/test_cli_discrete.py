@@ -76,7 +76,7 @@ def test_goes_on_where_it_was_stopped(tmp_path, capsys):
 
 def test_several_objectives_and_budget(capsys):
     command = ["discrete", "--objective", "cells125", "--strategy", "nsga2", *SMALL]
-    more = ["--signal", "val", "-params", "--budget", "1e9", "--set", "population=4"]
+    more = ["--minimize", "params", "--budget", "1e9", "--set", "population=4"]
     assert cli.main([*command, *more]) == 0
     assert "in 1e+09" in capsys.readouterr().out
 
@@ -88,7 +88,8 @@ def test_several_objectives_and_budget(capsys):
         (["--objective", "nasbench"], "unknown objective 'nasbench'"),
         (["--dataset", "svhn"], "svhn"),
         (["--signal", "vall"], "vall"),
-        (["--signal", "-val"], "maximise first"),
+        (["--minimize", "size"], "size"),
+        (["--minimize", "params"], "needs one score"),
         (["--report", "tests"], "tests"),
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["--evaluations", "0"], "--evaluations must be at least 1"),
@@ -97,6 +98,7 @@ def test_several_objectives_and_budget(capsys):
         (["--set", "population=many"], "population must be an integer"),
         (["--strategy", "random_search", "random_search"], "twice"),
         (["--noise", "loud"], "loud"),
+        (["--strategy", "nsga2"], "nsga2 needs 2 scores"),
     ],
 )
 def test_bad_input_is_one_line(options, message, capsys, tmp_path):

@@ -38,8 +38,12 @@ class Discrete:
     signal: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="METRIC [METRIC ...]")
     ] = ()
-    """What the strategy sees, such as val_12; of strategies for several objectives
-    more than one, with a '-' before what should be small: val_12 -flops."""
+    """What the strategy sees, such as val_12; more than one for strategies of several
+    objectives, such as nsga2."""
+    minimize: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="METRIC [METRIC ...]")
+    ] = ()
+    """What such strategies shall make small, too, such as flops."""
     report: str | None = None
     """What is reported of the incumbents, such as test_200."""
     noise: str = "mean"
@@ -117,6 +121,8 @@ def run(args: Discrete) -> None:
         name: discrete.make(name, chosen.objective.space, args.evaluations, **own)
         for name, own in options.items()
     }
+    for strategy in strategies.values():
+        discrete.check_fit(strategy, chosen.objective, args.evaluations)
     workdir = args.workdir or Path("runs") / f"discrete-{chosen.name}"
     console.print(
         f"[bold]{chosen.objective.name}[/]: {chosen.objective.score_unit}; "

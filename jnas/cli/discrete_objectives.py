@@ -26,7 +26,7 @@ _ONLY = {
         *("cells_per_stage", "program", "workers", "dask"),
     ),
     "supernet": ("search",),
-    "tables": ("dataset", "signal", "report", "noise", "budget"),
+    "tables": ("dataset", "signal", "minimize", "report", "noise", "budget"),
 }
 
 
@@ -143,7 +143,7 @@ def _table(name: str, args: Any, console: Any) -> Chosen:
     from jnas.tabular import files
 
     if name == "nasbench201" and files.find([f"{name}.npz"]) is None:
-        if args.dataset is not None or args.signal or args.report is not None:
+        if args.dataset or args.signal or args.minimize or args.report:
             tabular.nasbench201()  # its error says how to get the file
         console.print(
             "note: NAS-Bench-201's table is not here (jnas tables list tells how to "
@@ -158,13 +158,10 @@ def _table(name: str, args: Any, console: Any) -> Chosen:
     signals, report = _METRICS[name]
     signals = args.signal or signals
     report = report if args.report is None else args.report
-    metric = signals[0] if len(signals) == 1 else signals
+    # A table turns the sign of what should be small.
+    every = (*signals, *("-" + name for name in args.minimize))
+    metric = every[0] if len(every) == 1 else every
     objective = table.objective(dataset, metric, noise=args.noise)
-    if signals[0].startswith("-"):
-        raise JnasError(
-            f"the first --signal is what the best is told by, got {signals[0]!r}: name "
-            "one to maximise first"
-        )
     unit = table.column(dataset, signals[0]).unit
 
     def values(genes):

@@ -25,7 +25,7 @@ from jnas.discrete.random_search import random_search
 from jnas.discrete.registry import get, make, names
 from jnas.discrete.reinforce import reinforce
 from jnas.discrete.result import Curve, Result, spread
-from jnas.discrete.running import run
+from jnas.discrete.running import check_fit, run
 from jnas.discrete.saving import load_state, save_state
 from jnas.discrete.study import study
 from jnas.discrete.supernet_objective import supernet
@@ -45,6 +45,7 @@ __all__ = [
     "bananas",
     "build",
     "built_by",
+    "check_fit",
     "combined",
     "dask_executor",
     "finite",

@@ -253,7 +253,8 @@ def check_fit(strategy: Strategy, objective: Objective, evaluations: int) -> Non
       evaluations: number of evaluations.
 
     Raises:
-      JnasError: the spaces differ, or the strategy has no room for so many.
+      JnasError: the spaces differ, the strategy has no room for so many, or it is told
+        another number of scores than a traceable objective gives.
     """
     own, other = (domain.of(part.space) for part in (strategy, objective))
     if own.space != other.space:
@@ -266,3 +267,16 @@ def check_fit(strategy: Strategy, objective: Objective, evaluations: int) -> Non
             f"{strategy.name} has room for {strategy.capacity} evaluations, "
             f"{evaluations} are wanted: make it with capacity={evaluations}"
         )
+    if objective.traceable:
+        genes = jax.ShapeDtypeStruct((1, len(own.cardinalities)), jnp.int32)
+        share = jax.ShapeDtypeStruct((1,), jnp.float32)
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        scores, _ = jax.eval_shape(objective.evaluate, genes, key, share)
+        wanted = (1,) if strategy.scores is None else (1, strategy.scores)
+        if scores.shape != wanted:
+            many = "one score" if len(wanted) == 1 else f"{wanted[1]} scores"
+            given = "one" if len(scores.shape) == 1 else f"{scores.shape[-1]}"
+            raise JnasError(
+                f"{strategy.name} needs {many} of each candidate, {objective.name} "
+                f"gives {given}: choose as many objectives"
+            )

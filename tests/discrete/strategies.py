@@ -96,6 +96,7 @@ OTHERS = {
     "Trials",
     "build",
     "built_by",
+    "check_fit",
     "combined",
     "dask_executor",
     "finite",
