@@ -74,11 +74,23 @@ def test_goes_on_where_it_was_stopped(tmp_path, capsys):
     assert (tmp_path / "part" / log).read_text() == whole
 
 
-def test_several_objectives_and_budget(capsys):
+def test_several_objectives_and_budget(tmp_path, capsys):
     command = ["discrete", "--objective", "cells125", "--strategy", "nsga2", *SMALL]
     more = ["--minimize", "params", "--budget", "1e9", "--set", "population=4"]
     assert cli.main([*command, *more]) == 0
-    assert "in 1e+09" in capsys.readouterr().out
+    assert "1e+09" in capsys.readouterr().out
+    folder = tmp_path / "runs" / "discrete-cells125"
+    (row,) = json.loads((folder / "summary.json").read_text())["strategies"]
+    assert row["report_in_budget"] == row["report"]
+    lines = (folder / "nsga2" / "trials.jsonl").read_text().splitlines()
+    scores = [json.loads(line)["score"] for line in lines]
+    front = [point["scores"] for point in row["front"]]
+    assert front == sorted(front, reverse=True) and len(front) > 1
+    for point in front:
+        better = [s for s in scores if s[0] >= point[0] and s[1] >= point[1]]
+        assert all(s == point for s in better)
+    for a in scores:
+        assert any(p[0] >= a[0] and p[1] >= a[1] for p in front)
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,11 @@ def _summary(args: Discrete, chosen: Any, results: dict[str, Any]) -> dict[str, 
             "genes": genes[place].tolist(),
             "candidate": chosen.text(genes[place]),
         }
+        if result.scores.ndim == 3:
+            row["front"] = [
+                {"genes": genes.tolist(), "scores": scores.tolist()}
+                for genes, scores in zip(*result.front(), strict=True)
+            ]
         rows.append(row)
     return {
         "objective": chosen.objective.name,

@@ -116,6 +116,35 @@ class Result:
         scores = np.where(which >= 0, self.first_scores()[rows, which], np.nan)
         return self.genes[rows, np.maximum(which, 0)], scores
 
+    def front(self) -> tuple[np.ndarray, np.ndarray]:
+        """The best trade-offs of several scores, among the trials of all seeds.
+
+        Returns:
+          Genes int32 ``[F, L]`` and scores ``[F, M]`` of distinct candidates that no
+          other dominates, by falling first score.
+
+        Raises:
+          JnasError: the trials have one score each.
+        """
+        if self.scores.ndim != 3:
+            raise JnasError(
+                "a front needs several scores of each trial, these have one: use best"
+            )
+        genes = self.genes.reshape(-1, self.genes.shape[-1])
+        scores = np.asarray(self.scores, np.float64).reshape(len(genes), -1)
+        rows = np.flatnonzero(np.isfinite(scores).all(axis=1))
+        # What comes later in this order dominates nothing that came before.
+        rows = rows[np.lexsort(-scores[rows].T[::-1])]
+        kept: list[int] = []
+        for row in rows:
+            held = scores[kept]
+            no_worse = np.all(held >= scores[row], axis=1)
+            better = np.any(held > scores[row], axis=1)
+            again = np.all(genes[kept] == genes[row], axis=1)
+            if not np.any(no_worse & (better | again)):
+                kept.append(row)
+        return genes[kept], scores[kept]
+
     def spent(self) -> np.ndarray:
         """Float64 ``[S, T]``, accumulated costs; trials of unknown cost add nothing."""
         return np.cumsum(np.nan_to_num(np.asarray(self.costs, np.float64)), axis=1)
