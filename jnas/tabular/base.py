@@ -254,9 +254,15 @@ class Table:
         found = [self.column(dataset, name.removeprefix("-")) for name in names]
         for name, column in zip(names, found, strict=True):
             if noise == "sample" and column.epochs and column.seeds is None:
+                seeded = [
+                    other
+                    for other in self.metrics(dataset)
+                    if self.column(dataset, other).seeds is not None
+                ]
                 raise errors.JnasError(
-                    f"{self.name} knows no seeds of {name} of {dataset}, only their "
-                    "mean: use noise='mean'"
+                    f"{self.name} knows no single seeds of {name} of {dataset}, only "
+                    f"their mean (single ones of: {', '.join(seeded) or 'nothing'}): "
+                    "take noise 'mean'"
                 )
 
         def evaluate(genes, key, fidelity):
