@@ -114,14 +114,12 @@ def run(args: Discrete) -> None:
         raise JnasError("--strategy names one twice: give each once")
     console = shared.console()
     chosen = discrete_objectives.choose(args, console)
-    args = dataclasses.replace(
-        args,
-        seeds=args.seeds or chosen.seeds,
-        evaluations=args.evaluations or chosen.evaluations,
-    )
+    seeds = args.seeds or chosen.seeds
+    evaluations = args.evaluations or chosen.evaluations
+    args = dataclasses.replace(args, seeds=seeds, evaluations=evaluations)
     options = _options(args, discrete)
     strategies = {
-        name: discrete.make(name, chosen.objective.space, args.evaluations, **own)
+        name: discrete.make(name, chosen.objective.space, evaluations, **own)
         for name, own in options.items()
     }
     for strategy in strategies.values():
@@ -130,11 +128,11 @@ def run(args: Discrete) -> None:
                 f"{strategy.name} is for several objectives, got one: add another of a "
                 "table, such as --minimize flops"
             )
-        discrete.check_fit(strategy, chosen.objective, args.evaluations)
+        discrete.check_fit(strategy, chosen.objective, evaluations)
     workdir = args.workdir or Path("runs") / f"discrete-{chosen.name}"
     console.print(
         f"[bold]{chosen.objective.name}[/]: {chosen.objective.score_unit}; "
-        f"{_seeds(args.seeds)} of {args.evaluations} evaluations; writing to {workdir}",
+        f"{_seeds(seeds)} of {evaluations} evaluations; writing to {workdir}",
         soft_wrap=True,
         highlight=False,
     )
@@ -177,7 +175,7 @@ def _described(path: Path, text: str) -> Iterator[None]:
         raise
 
 
-def _search(strategy, objective, args, folder, console, how) -> Any:
+def _search(strategy, objective, args, folder, console, studied) -> Any:
     """All seeds of one strategy, with a bar on terminals."""
     from rich.progress import Progress
 
@@ -196,9 +194,8 @@ def _search(strategy, objective, args, folder, console, how) -> Any:
             if row.get("error"):
                 failures.append(row["error"])
 
-        if not traced:
-            how = {**how, "on_trial": on_trial}
-        else:
+        how: dict[str, Any] = {**studied, "on_trial": on_trial}
+        if traced:
             how = {"progress": lambda done, _: progress.update(task, completed=done)}
         result = discrete.run(
             strategy,

@@ -227,12 +227,12 @@ def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
       >>> seeds_of(3), seeds_of([7, 9])
       ((0, 1, 2), (7, 9))
     """
-    given = seeds
+    given: Any = seeds
     try:
         numbers = (
-            tuple(operator.index(seed) for seed in seeds)
-            if isinstance(seeds, Sequence | range) or hasattr(seeds, "__iter__")
-            else tuple(range(operator.index(seeds)))
+            tuple(operator.index(seed) for seed in given)
+            if hasattr(given, "__iter__")
+            else tuple(range(operator.index(given)))
         )
     except TypeError:
         numbers = ()
