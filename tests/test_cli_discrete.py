@@ -187,6 +187,15 @@ def test_a_part_of_a_table_is_told(data_folder, monkeypatch, tmp_path, capsys):
     assert 0.5 < share < 1 and share == np.mean(missing)
 
 
+def test_a_population_that_never_learns_is_told(capsys):
+    command = ["discrete", "--objective", "cells125", "--strategy", "genetic", *SMALL]
+    assert cli.main([*command, "--set", "population=12", "elite=3"]) == 0
+    assert "first 12 candidates at random" in capsys.readouterr().out
+    more = ["--set", "population=6", "elite=3", "--workdir", "other"]
+    assert cli.main([*command, *more]) == 0
+    assert "at random" not in capsys.readouterr().out
+
+
 def test_the_large_table_is_asked_for_by_name(capsys):
     """With options of its own the shipped table would be another experiment."""
     assert cli.main(["discrete", "--signal", "val_12", *SMALL]) == 2
@@ -244,6 +253,7 @@ def test_training_and_a_supernet_as_objectives(tmp_path, capsys):
         (["--objective", "supernet"], "needs --search"),
         (["--objective", "training", "--signal", "val"], "--signal is for tables"),
         (["--objective", "supernet", "--workers", "2"], "--workers is for training"),
+        (["--objective", "training", "--workers", "2", "--dask", "x"], "or --dask out"),
         (["--objective", "training", "--data", "no.npz"], "no.npz"),
         (["--objective", "training", "--space", "darts_rnn"], "darts_rnn"),
     ],

@@ -129,6 +129,16 @@ def run(args: Discrete) -> None:
                 "table, such as --minimize flops"
             )
         discrete.check_fit(strategy, chosen.objective, evaluations)
+        first = (strategy.config or {}).get("population", 0)
+        if first >= evaluations:
+            console.print(
+                f"note: {strategy.name} draws its first {first} candidates at random, "
+                f"and gets {evaluations} evaluations: give more, or a smaller --set "
+                "population",
+                style="yellow",
+                soft_wrap=True,
+                highlight=False,
+            )
     workdir = args.workdir or Path("runs") / f"discrete-{chosen.name}"
     console.print(
         f"[bold]{chosen.objective.name}[/]: {chosen.objective.score_unit}; "
@@ -214,6 +224,11 @@ def _search(strategy, objective, args, folder, console, studied) -> Any:
             markup=False,
             highlight=False,
             soft_wrap=True,
+        )
+    if traced and not np.isfinite(result.scores).any():
+        raise JnasError(
+            f"none of the candidates of {strategy.name} is in the table: give more "
+            "--evaluations or --seeds, and another --workdir"
         )
     if not np.isfinite(result.scores).any():
         raise JnasError(

@@ -99,6 +99,8 @@ def choose(args: Any, console: Any) -> Chosen:
             if getattr(args, option) != defaults[option]:
                 text = "--" + option.replace("_", "-")
                 raise JnasError(f"{text} is for {other}, not for --objective {name}")
+    if args.dask is not None and args.workers > 1:
+        raise JnasError("--workers is for this machine: leave it or --dask out")
     if name == "training":
         return _training(args)
     if name == "supernet":
