@@ -260,9 +260,8 @@ class Table:
                     if self.column(dataset, other).seeds is not None
                 ]
                 raise errors.JnasError(
-                    f"{self.name} knows no single seeds of {name} of {dataset}, only "
-                    f"their mean (single ones of: {', '.join(seeded) or 'nothing'}): "
-                    "take noise 'mean'"
+                    f"{self.name} knows no seeds of {name} of {dataset}, only their "
+                    f"mean: use noise 'mean', or one of {', '.join(seeded) or 'none'}"
                 )
 
         def evaluate(genes, key, fidelity):

@@ -122,7 +122,7 @@ def _read(path: str | os.PathLike[str] | None) -> files.Arrays:
     if path is not None:
         given = files.find([FILE], path)
         if given is None:
-            raise errors.JnasError(f"there is no {path}, or no {FILE} in it")
+            raise errors.JnasError(f"there is no file {path}, or no {FILE} in it")
         return files.read(given)
     shipped = importlib.resources.files("jnas.tabular") / FILE
     with importlib.resources.as_file(shipped) as found:
