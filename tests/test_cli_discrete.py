@@ -9,11 +9,12 @@ from jnas import cli, tabular
 
 
 @pytest.fixture(autouse=True)
-def _in_empty_folder(tmp_path, monkeypatch):
+def _in_empty_folder(tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.delenv("JNAS_DATA", raising=False)
+    if "data_folder" not in request.fixturenames:  # which reads it
+        monkeypatch.delenv("JNAS_DATA", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "empty"))
 
 
@@ -110,7 +111,10 @@ def test_several_objectives_and_budget(tmp_path, capsys):
         (["--set", "population=many"], "population must be an integer"),
         (["--strategy", "random_search", "random_search"], "twice"),
         (["--noise", "loud"], "loud"),
-        (["--strategy", "nsga2"], "nsga2 needs 2 scores"),
+        (["--strategy", "nsga2"], "such as --minimize flops"),
+        (["--batch", "0"], "--batch must be at least 1"),
+        (["--budget", "nan"], "--budget must be a positive number"),
+        (["--budget", "-5"], "--budget must be a positive number"),
     ],
 )
 def test_bad_input_is_one_line(options, message, capsys, tmp_path):
@@ -118,6 +122,78 @@ def test_bad_input_is_one_line(options, message, capsys, tmp_path):
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1 and err.startswith("jnas: ")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_refused_command_leaves_the_configuration(tmp_path, capsys):
+    command = ["discrete", "--objective", "cells125", "--workdir", "w"]
+    assert cli.main([*command, *SMALL]) == 0
+    before = (tmp_path / "w" / "config.json").read_text()
+    assert cli.main([*command, "--seeds", "6", "--evaluations", "13"]) == 2
+    assert "evaluations 12 there, 13 now" in capsys.readouterr().err
+    assert (tmp_path / "w" / "config.json").read_text() == before
+
+
+def test_one_seed_is_told_without_deviations(tmp_path, capsys):
+    command = ["discrete", "--objective", "cells125", "--workdir", "w", "--seeds", "1"]
+    command += ["--evaluations", "5", "--report", "flops", "--budget", "1e-3"]
+    assert cli.main(command) == 0
+    out = capsys.readouterr().out
+    assert "±" not in out and "deviation" not in out
+    within = next(line for line in out.splitlines() if "in 0.001 s" in line)
+    assert within.count("none") == 2
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    text = (tmp_path / "w" / "summary.json").read_text()
+    summary = json.loads(text, parse_constant=refuse)
+    row = summary["strategies"][0]
+    assert row["signal"]["std"] is None and row["signal_in_budget"]["mean"] is None
+    assert row["without_score"] == 0 and "without score" not in out
+    # The most multiply-adds are not the best.
+    assert summary["best_report"] is None and summary["best_signal"] > 80
+
+
+def test_as_many_scores_as_objectives(tmp_path):
+    command = ["discrete", "--objective", "cells125", "--strategy", "nsga2", *SMALL]
+    more = ["--minimize", "params", "flops", "--set", "population=4"]
+    assert cli.main([*command, *more, "--workdir", "w"]) == 0
+    summary = json.loads((tmp_path / "w" / "summary.json").read_text())
+    assert summary["strategies"][0]["config"]["scores"] == 3
+    assert all(len(row["scores"]) == 3 for row in summary["strategies"][0]["front"])
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_printed_table_fits(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    command = ["discrete", "--objective", "cells125", "--budget", "20", *SMALL]
+    assert cli.main(command) == 0
+    rows = [r for r in capsys.readouterr().out.splitlines() if r[:1] in "│┃┏"]
+    assert all(len(row) <= columns for row in rows)
+    # Nothing is folded: a line for the heads, the strategy, its budget and the best.
+    assert len([row for row in rows if row[0] in "│┃"]) == 4
+    assert not any("…" in row for row in rows)
+
+
+def test_a_part_of_a_table_is_told(data_folder, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("JNAS_DATA", str(data_folder))
+    command = ["discrete", "--objective", "nasbench101", "--strategy", "random_search"]
+    assert cli.main([*command, *SMALL, "--workdir", "w"]) == 0
+    out = capsys.readouterr().out
+    assert "20,001 of the 423,624 cells" in out and "without score" in out
+    lines = (tmp_path / "w" / "random_search" / "trials.jsonl").read_text().splitlines()
+    missing = [json.loads(line)["score"] is None for line in lines]
+    summary = json.loads((tmp_path / "w" / "summary.json").read_text())
+    share = summary["strategies"][0]["without_score"]
+    assert 0.5 < share < 1 and share == np.mean(missing)
+
+
+def test_a_population_that_never_learns_is_told(capsys):
+    command = ["discrete", "--objective", "cells125", *SMALL, "--set"]
+    assert cli.main([*command, "population=12"]) == 0
+    assert "first 12 candidates at random" in capsys.readouterr().out
+    assert cli.main([*command, "population=11", "--workdir", "other"]) == 0
+    assert "at random" not in capsys.readouterr().out
 
 
 def test_the_large_table_is_asked_for_by_name(capsys):
@@ -177,6 +253,7 @@ def test_training_and_a_supernet_as_objectives(tmp_path, capsys):
         (["--objective", "supernet"], "needs --search"),
         (["--objective", "training", "--signal", "val"], "--signal is for tables"),
         (["--objective", "supernet", "--workers", "2"], "--workers is for training"),
+        (["--objective", "training", "--workers", "2", "--dask", "x"], "or --dask out"),
         (["--objective", "training", "--data", "no.npz"], "no.npz"),
         (["--objective", "training", "--space", "darts_rnn"], "darts_rnn"),
     ],

@@ -1,8 +1,10 @@
 """``jnas discrete``: strategies without gradients on an objective."""
 
+import contextlib
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,7 +53,7 @@ class Discrete:
     seeds: int | None = None
     """How many searches of each strategy (default: 100 on tables, else 1)."""
     evaluations: int | None = None
-    """Of each search (default: 300 on tables, else 30)."""
+    """Of each search (default: 300 on published tables, 50 on cells125, else 30)."""
     budget: float | None = None
     """Report the incumbents within this simulated time, too (in the table's unit)."""
     batch: int | None = None
@@ -100,25 +102,43 @@ def run(args: Discrete) -> None:
     from jnas.run.metrics import write_atomically
     from jnas.run.workdir import claim
 
-    few = args.objective in ("training", "supernet")
-    seeds = (1 if few else 100) if args.seeds is None else args.seeds
-    evaluations = (30 if few else 300) if args.evaluations is None else args.evaluations
-    args = dataclasses.replace(args, seeds=seeds, evaluations=evaluations)
-    shared.positive(args, "seeds", "evaluations", "epochs", "channels", "workers")
-    shared.positive(args, "batch_size")
+    given = [
+        n for n in ("seeds", "evaluations", "batch") if getattr(args, n) is not None
+    ]
+    shared.positive(args, *given, "epochs", "channels", "workers", "batch_size")
+    if args.budget is not None and not 0 < args.budget < math.inf:
+        raise JnasError(f"--budget must be a positive number, got {args.budget}")
     if not args.strategy:
         raise JnasError("--strategy needs at least one name (see: jnas list)")
     if len(set(args.strategy)) < len(args.strategy):
         raise JnasError("--strategy names one twice: give each once")
     console = shared.console()
     chosen = discrete_objectives.choose(args, console)
+    seeds = args.seeds or chosen.seeds
+    evaluations = args.evaluations or chosen.evaluations
+    args = dataclasses.replace(args, seeds=seeds, evaluations=evaluations)
     options = _options(args, discrete)
     strategies = {
         name: discrete.make(name, chosen.objective.space, evaluations, **own)
         for name, own in options.items()
     }
     for strategy in strategies.values():
+        if strategy.scores is not None and _scores(args) == 1:
+            raise JnasError(
+                f"{strategy.name} is for several objectives, got one: add another of a "
+                "table, such as --minimize flops"
+            )
         discrete.check_fit(strategy, chosen.objective, evaluations)
+        first = (strategy.config or {}).get("population", 0)
+        if first >= evaluations:
+            console.print(
+                f"note: {strategy.name} draws its first {first} candidates at random, "
+                f"and gets {evaluations} evaluations: give more, or a smaller --set "
+                "population",
+                style="yellow",
+                soft_wrap=True,
+                highlight=False,
+            )
     workdir = args.workdir or Path("runs") / f"discrete-{chosen.name}"
     console.print(
         f"[bold]{chosen.objective.name}[/]: {chosen.objective.score_unit}; "
@@ -127,15 +147,20 @@ def run(args: Discrete) -> None:
         highlight=False,
     )
     with claim(workdir), chosen.evaluators(args) as how:
-        write_atomically(workdir / "config.json", config.text("discrete", args))
-        results = {
-            name: _search(
-                strategy, chosen.objective, args, workdir / name, console, how
-            )
-            for name, strategy in strategies.items()
-        }
+        with _described(workdir / "config.json", config.text("discrete", args)):
+            try:
+                results = {
+                    name: _search(
+                        strategy, chosen.objective, args, workdir / name, console, how
+                    )
+                    for name, strategy in strategies.items()
+                }
+            except KeyboardInterrupt:
+                console.print("stopped: the same command goes on", style="yellow")
+                raise
         summary = _summary(args, chosen, results)
-        write_atomically(workdir / "summary.json", json.dumps(summary, indent=1) + "\n")
+        text = json.dumps(_plain(summary), indent=1, allow_nan=False)
+        write_atomically(workdir / "summary.json", text + "\n")
         _draw(chosen, results, workdir / "incumbents.png")
     _print(console, chosen, summary)
     console.print(
@@ -143,6 +168,21 @@ def run(args: Discrete) -> None:
         soft_wrap=True,
         highlight=False,
     )
+
+
+@contextlib.contextmanager
+def _described(path: Path, text: str) -> Iterator[None]:
+    """Writes a file; where what follows is refused, the one before is put back."""
+    from jnas.run.metrics import write_atomically
+
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    write_atomically(path, text)
+    try:
+        yield
+    except JnasError:
+        if before is not None:
+            write_atomically(path, before)
+        raise
 
 
 def _search(strategy, objective, args, folder, console, studied) -> Any:
@@ -185,6 +225,11 @@ def _search(strategy, objective, args, folder, console, studied) -> Any:
             highlight=False,
             soft_wrap=True,
         )
+    if traced and not np.isfinite(result.scores).any():
+        raise JnasError(
+            f"none of the candidates of {strategy.name} is in the table: give more "
+            "--evaluations or --seeds, and another --workdir"
+        )
     if not np.isfinite(result.scores).any():
         raise JnasError(
             f"no trial of {strategy.name} gave a score: see {folder}, and give another "
@@ -210,6 +255,8 @@ def _options(args: Discrete, discrete: Any) -> dict[str, dict[str, Any]]:
     for name in args.strategy:
         known = list(inspect.signature(discrete.get(name)).parameters)[1:]
         options[name] = {n: v for n, v in given.items() if n in known}
+        if "scores" in known and _scores(args) > 1:
+            options[name].setdefault("scores", _scores(args))
     for name in given:
         if not any(name in own for own in options.values()):
             known = {
@@ -223,6 +270,11 @@ def _options(args: Discrete, discrete: Any) -> dict[str, dict[str, Any]]:
                 f"{', '.join(sorted(known)) or 'none'}"
             )
     return options
+
+
+def _scores(args: Discrete) -> int:
+    """How many scores a candidate has."""
+    return max(1, len(args.signal)) + len(args.minimize)
 
 
 def _summary(args: Discrete, chosen: Any, results: dict[str, Any]) -> dict[str, Any]:
@@ -240,6 +292,7 @@ def _summary(args: Discrete, chosen: Any, results: dict[str, Any]) -> dict[str, 
             "evaluations": result.scores.shape[1],
             "signal": spread(scores),
             "spent": spread(result.spent()[:, -1]),
+            "without_score": float(np.mean(~np.isfinite(result.first_scores()))),
         }
         if chosen.report is not None:
             row["report"] = spread(chosen.report(genes))
@@ -276,36 +329,60 @@ def _summary(args: Discrete, chosen: Any, results: dict[str, Any]) -> dict[str, 
     }
 
 
+def _plain(value: Any) -> Any:
+    """JSON has no name for what is not a number."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _print(console: Any, chosen: Any, summary: dict[str, Any]) -> None:
     from rich.table import Table
 
-    count = summary["strategies"][0]["seeds"]
-    table = Table(
-        title=f"incumbents of {_seeds(count)}, mean ± standard deviation",
-        title_justify="left",
-    )
+    rows, budget = summary["strategies"], summary["budget"]
+    count = rows[0]["seeds"]
+    spread = ", mean ± standard deviation" if count > 1 else ""
+    table = Table(title=f"incumbents of {_seeds(count)}{spread}", title_justify="left")
+    keys = ["signal", *(["report"] if chosen.report_name else []), "spent"]
+    labels = {
+        "signal": _short(chosen.signal_name),
+        "report": _short(chosen.report_name or ""),
+        "spent": f"{chosen.cost_name}, {summary['cost_unit']}",
+    }
     table.add_column("strategy", no_wrap=True)
-    keys = [("signal", chosen.signal_name)]
-    if chosen.report_name:
-        keys.append(("report", chosen.report_name))
-    if summary["budget"] is not None:
-        unit = summary["cost_unit"]
-        within = f"in {summary['budget']:g} {unit}"
-        keys.append(("signal_in_budget", f"{chosen.signal_name}, {within}"))
-        if chosen.report_name:
-            keys.append(("report_in_budget", f"{chosen.report_name}, {within}"))
-    keys.append(("spent", f"cost, {summary['cost_unit']}"))
-    for _, label in keys:
-        table.add_column(label, justify="right")
-    for row in summary["strategies"]:
-        cells = [_spread(row[key], _digits(row[key], key)) for key, _ in keys]
-        table.add_row(row["strategy"], *cells)
-    best = [("signal", chosen.best_signal), ("report", chosen.best_report)]
-    known = {key: f"{value:.2f}" for key, value in best if value is not None}
-    if known:
+    for key in keys:
+        table.add_column(labels[key], justify="right")
+    # Which is the case for tables of a part of their space, and for failures.
+    missing = any(row["without_score"] for row in rows)
+    if missing:
+        table.add_column("without score", justify="right")
+    for row in rows:
+        cells = [_spread(row[key], _digits(row[key], key)) for key in keys]
+        share = [f"{100 * row['without_score']:.1f} %"] if missing else []
+        table.add_row(row["strategy"], *cells, *share)
+        if budget is not None:
+            within = [row.get(f"{key}_in_budget") for key in keys]
+            table.add_row(
+                f"  in {budget:,g} {summary['cost_unit']}",
+                *("" if found is None else _spread(found, 2) for found in within),
+            )
+    best = {"signal": chosen.best_signal, "report": chosen.best_report}
+    if any(value is not None for value in best.values()):
+        known = [best.get(key) for key in keys]
         table.add_section()
-        table.add_row("best there is", *(known.get(key, "") for key, _ in keys))
+        table.add_row(
+            "best there is", *("" if b is None else f"{b:.2f}" for b in known)
+        )
     console.print(table)
+
+
+def _short(name: str) -> str:
+    """A metric with the last word of its unit: "val_12, %"."""
+    metric, opened, unit = name.partition(" (")
+    words = unit.rstrip(")").rpartition(", ")
+    return f"{metric}, {words[2]}" if opened and words[1] else name
 
 
 def _seeds(count: int) -> str:
@@ -318,6 +395,8 @@ def _digits(found: dict[str, float], key: str) -> int:
 
 
 def _spread(found: dict[str, float], digits: int) -> str:
+    if not found["count"]:
+        return "none"
     mean = f"{found['mean']:,.{digits}f}"
     return mean if math.isnan(found["std"]) else f"{mean} ± {found['std']:,.{digits}f}"
 
@@ -337,7 +416,10 @@ def _draw(chosen: Any, results: dict[str, Any], path: Path) -> None:
     panels = [incumbents.Panel("evaluations", name, steps, best)]
     if chosen.objective.cost_unit != "evaluations":
         unit = chosen.objective.cost_unit
-        panels.append(incumbents.Panel(f"cost, {unit}", name, times, best))
+        panels.append(
+            incumbents.Panel(f"{chosen.cost_name}, {unit}", name, times, best)
+        )
     count = len(next(iter(results.values())).seeds)
-    title = f"{chosen.objective.name}: {_seeds(count)}, mean ± standard deviation"
+    spread = ", mean ± standard deviation" if count > 1 else ""
+    title = f"{chosen.objective.name}: {_seeds(count)}{spread}"
     files.save(incumbents.plot_incumbents(panels, title), path)

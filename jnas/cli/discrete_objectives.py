@@ -42,6 +42,9 @@ class Chosen:
       report_name: the metric that is reported.
       best_signal: the best value there is, where that is known.
       best_report: the same of the report.
+      cost_name: what the cost is.
+      seeds: how many by default.
+      evaluations: of each by default.
       studied: options of `jnas.discrete.study`, where seeds are studied in turn.
     """
 
@@ -52,6 +55,9 @@ class Chosen:
     report_name: str | None = None
     best_signal: float | None = None
     best_report: float | None = None
+    cost_name: str = "cost"
+    seeds: int = 1
+    evaluations: int = 30
     studied: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @contextlib.contextmanager
@@ -93,6 +99,8 @@ def choose(args: Any, console: Any) -> Chosen:
             if getattr(args, option) != defaults[option]:
                 text = "--" + option.replace("_", "-")
                 raise JnasError(f"{text} is for {other}, not for --objective {name}")
+    if args.dask is not None and args.workers > 1:
+        raise JnasError("--workers is for this machine: leave it or --dask out")
     if name == "training":
         return _training(args)
     if name == "supernet":
@@ -120,7 +128,9 @@ def _training(args: Any) -> Chosen:
         channels=args.channels,
         **size,
     )
-    return Chosen("training", objective, objective.score_unit)
+    return Chosen(
+        "training", objective, objective.score_unit, cost_name="training time"
+    )
 
 
 def _supernet(args: Any) -> Chosen:
@@ -143,7 +153,8 @@ def _table(name: str, args: Any, console: Any) -> Chosen:
     from jnas.tabular import files
 
     if name == "nasbench201" and files.find([f"{name}.npz"]) is None:
-        if args.dataset or args.signal or args.minimize or args.report:
+        own = (args.dataset, args.signal, args.minimize, args.report, args.budget)
+        if any(own):
             tabular.nasbench201()  # its error says how to get the file
         console.print(
             "note: NAS-Bench-201's table is not here (jnas tables list tells how to "
@@ -154,6 +165,15 @@ def _table(name: str, args: Any, console: Any) -> Chosen:
         )
         name = _SHIPPED
     table = getattr(tabular, name)()
+    if len(table) < table.space.size:
+        console.print(
+            f"note: {table.source} has {len(table):,} of the {table.space.size:,} "
+            f"cells of {table.space.name}: others that a strategy asks for have no "
+            "score and cost nothing, so this is no fair comparison of strategies",
+            style="yellow",
+            soft_wrap=True,
+            highlight=False,
+        )
     dataset = table.datasets[0] if args.dataset is None else args.dataset
     signals, report = _METRICS[name]
     signals = args.signal or signals
@@ -162,7 +182,15 @@ def _table(name: str, args: Any, console: Any) -> Chosen:
     every = (*signals, *("-" + name for name in args.minimize))
     metric = every[0] if len(every) == 1 else every
     objective = table.objective(dataset, metric, noise=args.noise)
-    unit = table.column(dataset, signals[0]).unit
+    units = {
+        metric: table.column(dataset, metric).unit for metric in (signals[0], report)
+        if metric is not None
+    }  # fmt: skip
+
+    def best(metric):
+        # The highest number of parameters is not the best.
+        known = metric in units and "accuracy" in units[metric]
+        return table.best(dataset, metric)[1] if known else None
 
     def values(genes):
         return np.asarray(table.values(np.asarray(genes, np.int32), dataset, report))
@@ -170,9 +198,12 @@ def _table(name: str, args: Any, console: Any) -> Chosen:
     return Chosen(
         name=name,
         objective=objective,
-        signal_name=f"{signals[0]} ({unit})",
+        signal_name=f"{signals[0]} ({units[signals[0]]})",
         report=None if report is None else values,
-        report_name=report and f"{report} ({table.column(dataset, report).unit})",
-        best_signal=table.best(dataset, signals[0])[1],
-        best_report=None if report is None else table.best(dataset, report)[1],
+        report_name=None if report is None else f"{report} ({units[report]})",
+        best_signal=best(signals[0]),
+        best_report=best(report),
+        cost_name="simulated time" if objective.cost_unit == "s" else "cost",
+        seeds=100,
+        evaluations=50 if name == _SHIPPED else 300,
     )

@@ -9,7 +9,7 @@ __all__ = ["List", "run"]
 
 @dataclasses.dataclass(frozen=True)
 class List:
-    """Show methods, spaces, genotypes and datasets with one line each."""
+    """Show methods, spaces, strategies, genotypes, recipes and data, a line each."""
 
 
 def run(args: List) -> None:
@@ -42,5 +42,5 @@ def run(args: List) -> None:
         table.add_column(style="bold", no_wrap=True)
         table.add_column()
         for name, line in entries.items():
-            table.add_row(name, line)
+            table.add_row(name, line.replace("[", "\\["))  # no markup
         console.print(table)

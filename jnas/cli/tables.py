@@ -67,7 +67,10 @@ def _convert(args: Convert) -> None:
 
     from jnas.tabular import converting
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(
+        console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task(f"reading {args.path.name}", total=None)
 
         def progress(done: int, total: int) -> None:

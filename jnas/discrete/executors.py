@@ -130,7 +130,8 @@ def dask_executor(
       The executor of `distributed.Client.get_executor`.
 
     Raises:
-      JnasError: distributed is not installed, or ``workers`` does not apply.
+      JnasError: distributed is not installed, ``workers`` does not apply, or there is
+        no scheduler at the address.
 
     Example:
       >>> with dask_executor("tcp://127.0.0.1:1", workers=2):
@@ -158,7 +159,13 @@ too: leave one out
             cluster = distributed.LocalCluster(n_workers=workers, **options)
             client = distributed.Client(stack.enter_context(cluster))
         else:
-            client = distributed.Client(address, **options)
+            try:
+                client = distributed.Client(address, **options)
+            except (OSError, ValueError) as error:
+                raise JnasError(
+                    f"no Dask scheduler can be reached at {address} ({error}): start "
+                    "one, or see to the address, such as tcp://10.0.0.1:8786"
+                ) from error
         yield stack.enter_context(client).get_executor()
 
 

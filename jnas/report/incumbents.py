@@ -66,8 +66,11 @@ def plot_incumbents(panels: Sequence[Panel], title: str = "") -> "Figure":
             x, mean, std = map(np.asarray, (x, mean, std))
             color = palette.GROUPS[number % len(palette.GROUPS)]
             style = _STYLES[number // len(palette.GROUPS) % len(_STYLES)]
-            ax.plot(x, mean, color=color, ls=style, lw=1.6, label=label)
-            ax.fill_between(x, mean - std, mean + std, color=color, alpha=0.10, lw=0)
+            # An incumbent holds until there is another one.
+            steps = {"color": color, "drawstyle": "steps-post"}
+            ax.plot(x, mean, ls=style, lw=1.6, label=label, **steps)
+            band = {"color": color, "alpha": 0.10, "lw": 0, "step": "post"}
+            ax.fill_between(x, mean - std, mean + std, **band)
             known = np.isfinite(mean)
             if known.any():
                 later = known & (x >= x[0] + (x[-1] - x[0]) * 0.15)

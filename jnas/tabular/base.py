@@ -254,9 +254,14 @@ class Table:
         found = [self.column(dataset, name.removeprefix("-")) for name in names]
         for name, column in zip(names, found, strict=True):
             if noise == "sample" and column.epochs and column.seeds is None:
+                seeded = [
+                    other
+                    for other in self.metrics(dataset)
+                    if self.column(dataset, other).seeds is not None
+                ]
                 raise errors.JnasError(
                     f"{self.name} knows no seeds of {name} of {dataset}, only their "
-                    "mean: use noise='mean'"
+                    f"mean: use noise 'mean', or one of {', '.join(seeded) or 'none'}"
                 )
 
         def evaluate(genes, key, fidelity):

@@ -82,7 +82,7 @@ def cells125(path: str | os.PathLike[str] | None = None) -> base.Table:
     NAS-Bench-201 (see `jnas.tabular.classes`), and ``connected``.
 
     Args:
-      path: another file that ``benchmarks/cells125.py`` wrote.
+      path: another file that ``benchmarks/cells125.py`` wrote, or its folder.
 
     Returns:
       The table; the space is `cells125_space`.
@@ -102,7 +102,7 @@ def cells125_meta(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """How the table was made.
 
     Args:
-      path: another file that ``benchmarks/cells125.py`` wrote.
+      path: another file that ``benchmarks/cells125.py`` wrote, or its folder.
 
     Returns:
       ``setting`` (options of the benchmark, with the numbers of images), ``command``,
@@ -120,7 +120,10 @@ def cells125_meta(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
 
 def _read(path: str | os.PathLike[str] | None) -> files.Arrays:
     if path is not None:
-        return files.read(path)
+        given = files.find([FILE], path)
+        if given is None:
+            raise errors.JnasError(f"there is no file {path}, or no {FILE} in it")
+        return files.read(given)
     shipped = importlib.resources.files("jnas.tabular") / FILE
     with importlib.resources.as_file(shipped) as found:
         return files.read(found)

@@ -88,6 +88,15 @@ def test_dask_executor_refuses_what_does_not_apply(monkeypatch):
         pass
 
 
+def test_a_scheduler_that_is_not_there_is_told():
+    pytest.importorskip("distributed")
+    with (
+        pytest.raises(JnasError, match="no Dask scheduler can be reached at nowhere"),
+        discrete.dask_executor("nowhere"),
+    ):
+        pass
+
+
 def test_a_candidate_that_kills_its_worker_fails_alone(tmp_path):
     trials = discrete.study(
         discrete.random_search(remote.SPACE),

@@ -129,6 +129,13 @@ def test_samples_are_seeds(table, raw):
     assert sum(map(len, seen.values())) > 300  # nearly all of the three of each
 
 
+def test_a_folder_is_looked_into(tmp_path, table):
+    with pytest.raises(JnasError, match=r"no cells125\.npz in it"):
+        tabular.cells125(tmp_path)
+    (tmp_path / "cells125.npz").write_bytes(SHIPPED.read_bytes())
+    assert len(tabular.get("cells125", tmp_path)) == len(table)
+
+
 def test_cells_without_path_are_at_chance(table):
     values = np.asarray(table.values(table.genes, SET, "test"))
     assert np.all(abs(values[~table.facts["connected"]] - 10) < 2)
