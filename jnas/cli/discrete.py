@@ -117,6 +117,9 @@ def run(args: Discrete) -> None:
     seeds = args.seeds or chosen.seeds
     evaluations = args.evaluations or chosen.evaluations
     args = dataclasses.replace(args, seeds=seeds, evaluations=evaluations)
+    if chosen.name in ("nasbench201", "nasbench101", "cells125"):
+        # What was searched, should the table that was asked for not be here.
+        args = dataclasses.replace(args, objective=chosen.name)
     options = _options(args, discrete)
     strategies = {
         name: discrete.make(name, chosen.objective.space, evaluations, **own)
@@ -163,8 +166,18 @@ def run(args: Discrete) -> None:
         write_atomically(workdir / "summary.json", text + "\n")
         _draw(chosen, results, workdir / "incumbents.png")
     _print(console, chosen, summary)
+    log = next(iter(sorted((workdir / args.strategy[0]).rglob("trials.jsonl"))))
+    log = log.relative_to(workdir / args.strategy[0])
+    for row in summary["strategies"]:
+        if "front" in row:
+            console.print(
+                f"{row['strategy']}: {len(row['front'])} candidates that no other "
+                "dominates (front in summary.json)",
+                highlight=False,
+                soft_wrap=True,
+            )
     console.print(
-        f"see {workdir}/: incumbents.png, summary.json, STRATEGY/trials.jsonl",
+        f"see {workdir}/: incumbents.png, summary.json, STRATEGY/{log}",
         soft_wrap=True,
         highlight=False,
     )

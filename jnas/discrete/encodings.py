@@ -117,8 +117,9 @@ def edges(space: Any) -> Callable[[jax.Array], list[jax.Array]]:
         space = spaces.get(space)
     if not isinstance(space, spaces.Space):
         raise errors.JnasError(
-            f"the edges of {type(space).__name__} are not known: this needs a "
-            'jnas.Space; use encoding="adjacency" or a function of your own'
+            f"{getattr(space, 'name', type(space).__name__)} is no space of cells with "
+            'a fixed list of edges: bananas takes encoding="adjacency" there, pnas '
+            "can't search it"
         )
     return _edges(space)
 

@@ -128,5 +128,5 @@ def test_wrong_encodings_are_one_clear_line():
         encodings.encoding(NB201, jnp.sum, None)
     with pytest.raises(JnasError, match="truncate must be a number"):
         encodings.paths(NB201, truncate=0)
-    with pytest.raises(JnasError, match=r"needs a jnas\.Space"):
+    with pytest.raises(JnasError, match="is no space of cells"):
         encodings.edges(3)
