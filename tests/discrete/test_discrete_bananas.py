@@ -20,7 +20,7 @@ TINY = jnas.Space("tiny", (GROUP,))
 # One set of arguments and few batch sizes: what takes time here is to compile.
 SMALL = {
     "capacity": 22, "initial": 6, "batch": 4, "patience": 1,
-    "ensemble": 2, "layers": 2, "width": 4, "epochs": 2, "minibatch": 8,
+    "ensemble": 2, "layers": 1, "width": 4, "epochs": 2, "minibatch": 8,
 }  # fmt: skip
 
 
