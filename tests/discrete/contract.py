@@ -102,7 +102,7 @@ def proposes(name, space, batches):
 
 
 class Conformance:
-    """The tests of every strategy; a subclass says of which."""
+    """The tests of every strategy and its variants; a subclass says of which."""
 
     def test_valid_genes_and_the_best_of_them(self, name):
         proposes(name, "nasbench201", [SIZE] * 3)
@@ -152,34 +152,6 @@ class Conformance:
         np.testing.assert_array_equal(genes_of(asked), genes_of(again))
         equal(whole, resumed)
 
-    def test_scan_under_vmap_over_seeds_equals_single_calls(self, name):
-        own = jitted(name)
-        if not own.traceable:
-            pytest.skip("its state lives on the host")
-        axes = discrete.seed_axes
-
-        def step(state, _):
-            proposal, state = own.plain.ask(state, SIZE)
-            values = score(proposal.genes, own.plain.scores, jnp)
-            return own.plain.tell(state, proposal, values), proposal.genes
-
-        def run(state):
-            state, genes = jax.lax.scan(step, state, length=3)
-            return genes, own.plain.best(state), state
-
-        keys = jax.random.split(jax.random.key(4), 2)
-        states = jax.jit(jax.vmap(own.plain.init, out_axes=axes))(keys)
-        together = jax.jit(jax.vmap(run, in_axes=(axes,), out_axes=(0, 0, axes)))
-        genes, (best, value), states = together(states)
-        assert states.asked.shape == () and states.told == SIZE * 3
-        for i, key in enumerate(keys):
-            alone, asked = play(own, own.init(key), [SIZE] * 3)
-            np.testing.assert_array_equal(
-                genes[i].reshape(SIZE * 3, -1), genes_of(asked)
-            )
-            np.testing.assert_array_equal(best[i], own.best(alone)[0])
-            assert float(own.best(alone)[1]) == float(value[i])
-
     def test_told_in_parts_and_in_any_order(self, name):
         own = jitted(name)
         state = own.init(jax.random.key(6))
@@ -211,3 +183,47 @@ class Conformance:
         for space, message in (("nasbench202", "unknown"), (3, "expected a space")):
             with pytest.raises(JnasError, match=message):
                 STRATEGIES[name](space)
+
+
+class More:
+    """What variants of a strategy share; every test compiles further programs."""
+
+    def test_any_batch_size(self, name):
+        proposes(name, "nasbench201", [1, 1, SIZE, 1, 1, 1, SIZE])
+
+    @pytest.mark.slow
+    def test_all_at_once(self, name):
+        proposes(name, "nasbench201", [24])
+
+    def test_genes_that_depend_on_each_other(self, name):
+        if name.endswith("-201"):
+            pytest.skip("it is of genes that may be chosen one by one")
+        proposes(name, "s2", [SIZE] * 3)
+
+    def test_scan_under_vmap_over_seeds_equals_single_calls(self, name):
+        own = jitted(name)
+        if not own.traceable:
+            pytest.skip("its state lives on the host")
+        axes = discrete.seed_axes
+
+        def step(state, _):
+            proposal, state = own.plain.ask(state, SIZE)
+            values = score(proposal.genes, own.plain.scores, jnp)
+            return own.plain.tell(state, proposal, values), proposal.genes
+
+        def run(state):
+            state, genes = jax.lax.scan(step, state, length=3)
+            return genes, own.plain.best(state), state
+
+        keys = jax.random.split(jax.random.key(4), 2)
+        states = jax.jit(jax.vmap(own.plain.init, out_axes=axes))(keys)
+        together = jax.jit(jax.vmap(run, in_axes=(axes,), out_axes=(0, 0, axes)))
+        genes, (best, value), states = together(states)
+        assert states.asked.shape == () and states.told == SIZE * 3
+        for i, key in enumerate(keys):
+            alone, asked = play(own, own.init(key), [SIZE] * 3)
+            np.testing.assert_array_equal(
+                genes[i].reshape(SIZE * 3, -1), genes_of(asked)
+            )
+            np.testing.assert_array_equal(best[i], own.best(alone)[0])
+            assert float(own.best(alone)[1]) == float(value[i])

@@ -11,38 +11,28 @@ import pytest
 from jnas import discrete
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from contract import SIZE, Conformance, proposes
+from contract import Conformance, More
 from strategies import OTHERS, STRATEGIES
 
 GROUPS = [
     ("bananas", "pnas"),
     ("regularized_evolution", "genetic", "nsga2"),
 ]
+# Variants whose programs are large: what is their own has tests of its own.
+LARGE = ("bananas-genes-201", "nsga2-redraw")
 
 
 def family(name):
     return name.split("-")[0]
 
 
-# One of each strategy: what all its variants share.
+# One of each strategy, and the others.
 FIRST = list({family(name): name for name in reversed(STRATEGIES)}.values())
-one_of_each = pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[] if n in FIRST else pytest.mark.slow) for n in STRATEGIES],
-)
+VARIANTS = [name for name in STRATEGIES if name not in FIRST]
 
 
-def of(*families):
-    """The strategies of some names; without any, all that are in no group."""
-    grouped = {family for group in GROUPS for family in group}
-    return pytest.mark.parametrize(
-        "name",
-        [
-            name
-            for name in STRATEGIES
-            if (family(name) in families if families else family(name) not in grouped)
-        ],
-    )
+def of(names):
+    return pytest.mark.parametrize("name", names)
 
 
 def test_registry_is_complete():
@@ -54,34 +44,27 @@ def test_registry_is_complete():
         assert discrete.make(name, "nasbench201", 30).name == name
 
 
-@one_of_each
-def test_any_batch_size(name):
-    proposes(name, "nasbench201", [1, 1, SIZE, 1, 1, 1, SIZE])
-
-
-@pytest.mark.slow
-@one_of_each
-def test_all_at_once(name):
-    proposes(name, "nasbench201", [24])
-
-
-@one_of_each
-def test_genes_that_depend_on_each_other(name):
-    if name.endswith("-201"):
-        pytest.skip("it is of genes that may be chosen one by one")
-    proposes(name, "s2", [SIZE] * 3)
-
-
-@of(*GROUPS[0])
-class TestPredictors(Conformance):
+@of([name for name in FIRST if family(name) in GROUPS[0]])
+class TestPredictors(Conformance, More):
     """Those that train networks on what was told."""
 
 
-@of(*GROUPS[1])
-class TestEvolution(Conformance):
+@of([name for name in FIRST if family(name) in GROUPS[1]])
+class TestEvolution(Conformance, More):
     """Those with a population."""
 
 
-@of()
-class TestOthers(Conformance):
+@of([name for name in FIRST if family(name) not in GROUPS[0] + GROUPS[1]])
+class TestOthers(Conformance, More):
     """All others; a new strategy is here unless it is named above."""
+
+
+@of([pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in VARIANTS])
+class TestVariants(Conformance):
+    """The same strategies with other settings."""
+
+
+@pytest.mark.slow
+@of(VARIANTS)
+class TestMoreOfVariants(More):
+    """What they share with the first ones, again."""
