@@ -86,13 +86,13 @@ def bananas(
       JnasError: an argument is out of range or unknown, or the space has no paths.
 
     Example:
-      >>> strategy = bananas("nasbench201", initial=3, batch=2, epochs=2)
+      >>> strategy = bananas("nasbench201", initial=2, batch=2, epochs=2)
       >>> state = strategy.init(jax.random.key(0))
-      >>> for _ in range(3):
+      >>> for _ in range(2):
       ...     proposal, state = strategy.ask(state)
       ...     state = strategy.tell(state, proposal, proposal.genes.sum(-1) * 1.0)
       >>> int(state.told), strategy.capacity
-      (6, 150)
+      (4, 150)
     """
     own = domain.of(space)
     length = len(own.cardinalities)

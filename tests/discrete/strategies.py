@@ -11,7 +11,7 @@ from jnas import discrete
 # Small ensembles, few epochs: the real sizes are for benchmarks.
 SMALL = {
     "capacity": 40, "initial": 4, "batch": 4, "ensemble": 2, "candidates": 8,
-    "patience": 2, "layers": 2, "width": 4, "epochs": 2, "minibatch": 8,
+    "patience": 2, "layers": 1, "width": 4, "epochs": 2, "minibatch": 8,
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ TINY = jnas.Space("tiny", (GROUP,))
 # One set of arguments and few batch sizes: what takes time here is to compile.
 SMALL = {
     "capacity": 22, "initial": 6, "batch": 4, "patience": 1,
-    "ensemble": 2, "layers": 2, "width": 4, "epochs": 2, "minibatch": 8,
+    "ensemble": 2, "layers": 1, "width": 4, "epochs": 2, "minibatch": 8,
 }  # fmt: skip
 
 
@@ -61,8 +61,10 @@ def test_after_the_start_proposals_are_mutants_of_the_best():
 def test_further_parents_only_where_mutants_are_too_few():
     """Two mutants are enough, 24 neighbours are less than 100."""
     for wanted, parents in ((2, 1), (100, 3)):
-        own = made(NB201, candidates=wanted, patience=3, capacity=200)
-        state, rows = play(own, own[0].init(jax.random.key(1)), [6], total)
+        # Of one size, so that it is compiled once.
+        more = {"candidates": wanted, "patience": 3, "capacity": 200, "initial": 80}
+        own = made(NB201, **more, ensemble=1)
+        state, rows = play(own, own[0].init(jax.random.key(1)), [80], total)
         best = sorted(rows, key=lambda row: -sum(row))
         # More than there are mutants: what is left is random.
         _, new = play(own, state, [80], total)

@@ -167,7 +167,7 @@ def test_children_are_ranked_by_the_mean_of_the_members():
 def test_the_predictor_starts_at_the_mean_and_leaves_a_part_out():
     own = made(NB201, survivors=8, epochs=1, learning_rates=(1e-9, 1e-9))
     state, found = levels(own, own[0].init(jax.random.key(2)), [5])
-    _, after = own[1](state, 1)
+    _, after = own[1](state, 5)
     told = score(found[0][1])
     bias = np.asarray(after.inner.weights["layers"][-1][1])[:, 0]
     scaled = (told - told.mean()) / told.std()

@@ -296,7 +296,14 @@ def wait_for(path, lines, process):
     raise AssertionError("nothing happened")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "signum",
+    [
+        signal.SIGKILL,
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_study_resumes_to_the_same_trials(tmp_path, signum):
     process = subprocess.Popen(
         [sys.executable, remote.__file__, str(tmp_path)],
