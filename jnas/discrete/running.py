@@ -39,7 +39,7 @@ def run(
     Where both can be traced (tables can), all seeds advance together (``vmap``) through
     one compiled loop (``scan``) of asking, evaluating and telling. The same strategy
     and objective run again compile nothing. The trials of a seed do not depend on the
-    other seeds.
+    other seeds (but for rounding, where a strategy trains networks).
 
     Args:
       strategy: the strategy.
