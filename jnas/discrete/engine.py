@@ -9,10 +9,10 @@ import asyncio
 import collections
 import concurrent.futures
 import os
-import pickle
 import socket
 import time
 from collections.abc import Callable
+from multiprocessing import reduction
 from typing import Any, NamedTuple
 
 import jax
@@ -269,7 +269,8 @@ def _refused(error: BaseException) -> JnasError:
 def _check_travels(shared: Shared) -> None:
     """Tells at once that an objective can't be sent to other processes."""
     try:
-        pickle.dumps(shared)
+        # As a process pool will send it.
+        reduction.ForkingPickler.dumps(shared)
     except Exception as error:
         raise JnasError(
             f"objective {shared.objective.name!r} can't be sent to other processes "
