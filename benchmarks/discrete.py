@@ -15,8 +15,9 @@ within 12,000 s are reported on all three datasets, too.
 Strategies keep their published hyper-parameters; those that fit a model at every step
 run for fewer seeds and 150 evaluations.
 
-The last part times 1,000 searches of 300 evaluations by regularized evolution against
-the same algorithm as a plain Python loop (``discrete_python.py``), in turn.
+Another part compares fronts of accuracy and FLOPs by their hypervolume. The last times
+1,000 searches of 300 evaluations by regularized evolution against the same algorithm as
+a plain Python loop (``discrete_python.py``), in turn.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from discrete_python import evolve
@@ -36,6 +38,7 @@ from jnas import discrete, tabular
 from jnas.run.environment import environment
 
 BUDGETS = {"cifar10": 20_000, "cifar100": 40_000, "imagenet16": 120_000}
+FRONTS = "NSGA-II (and FLOPs)"
 SHORT_BUDGET = 12_000  # on CIFAR-10, the incumbents are reported on all datasets
 POINTS = (150, 300)
 REPORTS = ("val_200", "test_200")
@@ -83,6 +86,7 @@ class Config:
       model_seeds: of those that do.
       evaluations: of the former.
       model_evaluations: of the latter.
+      fronts: whether to compare fronts, too.
       speed: whether to time evolution, too.
       only_table: write the Markdown of the rows that there are.
       quick: few seeds.
@@ -95,6 +99,7 @@ class Config:
     model_seeds: int = 50
     evaluations: int = 300
     model_evaluations: int = 150
+    fronts: bool = True
     speed: bool = True
     only_table: bool = False
     quick: bool = False
@@ -120,9 +125,13 @@ def main(config: Config) -> None:
                     print(
                         f"{dataset}: {label}: {rows[-1]['seconds']:.1f} s", flush=True
                     )
+        if config.fronts:
+            for row in fronts(table, config):
+                append(config.out / "fronts.jsonl", row)
         if config.speed:
             append(config.out / "speed.jsonl", speed(table, config))
-    text = markdown(rows) + speed_text(read(config.out / "speed.jsonl"))
+    text = markdown(rows) + fronts_text(read(config.out / "fronts.jsonl"))
+    text += speed_text(read(config.out / "speed.jsonl"))
     (config.out / "discrete.md").write_text(text)
     print(text)
 
@@ -173,6 +182,65 @@ def told(table: Any, incumbents: Any, dataset: str, report: str) -> dict[str, fl
     genes, scores = incumbents
     values = np.asarray(table.values(genes, dataset, report))
     return discrete.spread(np.where(np.isfinite(scores), values, np.nan))
+
+
+def fronts(table: Any, config: Config) -> list[dict[str, Any]]:
+    """Hypervolumes of what was evaluated: accuracy, and how far below the most FLOPs.
+
+    Both are shares, the reference is (0, 0), and 1 is what the whole table has.
+    """
+    flops = np.asarray(table.values(table.genes, "cifar10", "flops"), np.float64)
+    most = flops.max()
+
+    def shares(genes):
+        accuracy = table.values(genes, "cifar10", "val_12") / 100
+        small = 1 - table.values(genes, "cifar10", "flops") / most
+        return jnp.stack([accuracy, small], axis=-1)
+
+    volume = jax.jit(lambda genes: discrete.hypervolume(shares(genes), jnp.zeros(2)))
+    # Of the whole table only what no other cell dominates.
+    every = np.asarray(shares(jnp.asarray(table.genes)))
+    order = np.lexsort((-every[:, 1], -every[:, 0]))
+    best = np.maximum.accumulate(every[order, 1])
+    leads = np.concatenate([[True], every[order, 1][1:] > best[:-1]])
+    whole = float(volume(jnp.asarray(table.genes[order][leads])))
+    rows = []
+    for label in ("random search", "regularized evolution 10/3, by node", FRONTS):
+        name, options, _ = STRATEGIES[label]
+        strategy = discrete.make(name, table.space, config.evaluations, **options)
+        metric: Any = "val_12" if strategy.scores is None else ("val_12", "-flops")
+        found = discrete.run(
+            strategy,
+            table.objective("cifar10", metric),
+            evaluations=config.evaluations,
+            seeds=config.seeds,
+        )
+        row = {"label": label, "seeds": config.seeds, **environment()}
+        for point in POINTS:
+            genes = jnp.asarray(found.genes[:, :point])
+            values = np.asarray(jax.lax.map(volume, genes)) / whole
+            row[f"hypervolume at {point}"] = discrete.spread(values)
+        rows.append(row)
+    return rows
+
+
+def fronts_text(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    last = list({row["label"]: row for row in rows}.values())
+    titles = ["strategy", "seeds", *(f"hypervolume after {point}" for point in POINTS)]
+    lines = [
+        [
+            row["label"],
+            str(row["seeds"]),
+            *(
+                f"{found['mean']:.4f} ± {found['std']:.4f}"
+                for found in (row[f"hypervolume at {point}"] for point in POINTS)
+            ),
+        ]
+        for row in last
+    ]
+    return f"\n### Accuracy and FLOPs on cifar10\n\n{grid(titles, lines)}"
 
 
 def speed(table: Any, config: Config) -> dict[str, Any]:
