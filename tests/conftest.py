@@ -1,5 +1,6 @@
 """Settings of every test: strict JAX, 8 simulated CPU devices, shared compilations."""
 
+import gc
 import os
 import pathlib
 import tempfile
@@ -23,6 +24,28 @@ _CACHE = os.environ.get("JNAS_TEST_CACHE") or os.path.join(
 )
 jax.config.update("jax_compilation_cache_dir", _CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+# Each compiled program maps some twenty pieces of memory, and Linux lets a process have
+# 65,530: a worker that ran some thousand tests died of it.
+_MOST_MAPPINGS = 25_000
+
+
+def _mappings() -> int:
+    try:
+        with open("/proc/self/maps", "rb") as file:
+            return sum(1 for _ in file)
+    except OSError:  # not on Linux
+        return 0
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _room_for_programs():
+    """Forgets compiled programs after a module, once there are very many."""
+    yield
+    if _mappings() > _MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
