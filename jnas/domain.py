@@ -9,7 +9,7 @@ Letters: ``L`` genes, ``M`` neighbours, ``K`` numbers of an identity.
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ import numpy as np
 from jnas import errors, spaces
 from jnas.spaces import layout
 
-__all__ = ["Domain", "of"]
+__all__ = ["Domain", "of", "radices"]
 
 # Numbers in the table of one slot; DARTS' largest has 20,000.
 _LARGEST = 10_000_000
@@ -52,6 +52,12 @@ class Domain(NamedTuple):
     mutate: Callable[..., jax.Array]
     mutations: tuple[str, ...]
     identity: Callable[[jax.Array], jax.Array]
+
+    @property
+    def identity_size(self) -> int:
+        """Number ``K`` of an identity's numbers."""
+        genes = jax.ShapeDtypeStruct((len(self.cardinalities),), jnp.int32)
+        return jax.eval_shape(self.identity, genes).shape[0]
 
 
 def of(space: Any) -> Domain:
@@ -91,6 +97,22 @@ def of(space: Any) -> Domain:
         f"expected a space or its name, got {type(space).__name__}: use "
         "jnas.spaces.get(name)"
     )
+
+
+def radices(sizes: Sequence[int]) -> np.ndarray:
+    """What digits are multiplied with to make one number, the last one least.
+
+    Args:
+      sizes: number of values of each digit; their product must be below 2**31.
+
+    Returns:
+      int32, as many.
+
+    Example:
+      >>> radices((5, 2, 3)).tolist()
+      [6, 3, 1]
+    """
+    return np.cumprod([1, *sizes[:0:-1]])[::-1].astype(np.int32)
 
 
 class _Table(NamedTuple):
@@ -154,13 +176,11 @@ def _of_space(space: spaces.Space) -> Domain:
         return jax.random.randint(key, cardinalities.shape, 0, cardinalities, jnp.int32)
 
     counts = 0 < space.size < 2**31
-    radices = (
-        np.cumprod([1, *space.genes[:0:-1]])[::-1].astype(np.int32) if counts else 0
-    )
+    places = radices(space.genes) if counts else None
 
     def identity(genes):
         # One number is quicker to compare than a vector, where it fits.
-        return jnp.sum(genes * radices, keepdims=True) if counts else genes
+        return jnp.sum(genes * places, keepdims=True) if counts else genes
 
     return Domain(
         space=space,
@@ -177,7 +197,6 @@ def _of_space(space: spaces.Space) -> Domain:
 def _table(slot: layout.Slot, share: float) -> _Table:
     """Lists the edits of every value of a slot; ``share`` is the chance of the slot."""
     sizes = slot.cardinalities
-    radices = np.cumprod([1, *sizes[:0:-1]])[::-1].astype(np.int32)
     listed = []
     for genes in itertools.product(*map(range, sizes)):
         choice = slot.read((0,) * slot.start + genes)
@@ -207,7 +226,7 @@ def _table(slot: layout.Slot, share: float) -> _Table:
             chances["amoebanet"][number, column] = share / (
                 len(changed) * halves * alike.count(swap)
             )
-    return _Table(slot.start, radices, rows, chances)
+    return _Table(slot.start, radices(sizes), rows, chances)
 
 
 def _changed(old: dict[int, int], new: dict[int, int]) -> int:

@@ -99,7 +99,7 @@ def run(args: Discrete) -> None:
     """Runs the command."""
     from jnas import discrete
     from jnas.cli import config, discrete_objectives
-    from jnas.run.metrics import write_atomically
+    from jnas.run.metrics import as_json, write_atomically
     from jnas.run.workdir import claim
 
     given = [
@@ -120,7 +120,7 @@ def run(args: Discrete) -> None:
     if chosen.name in ("nasbench201", "nasbench101", "cells125"):
         # What was searched, should the table that was asked for not be here.
         args = dataclasses.replace(args, objective=chosen.name)
-    options = _options(args, discrete)
+    options = _options(args)
     strategies = {
         name: discrete.make(name, chosen.objective.space, evaluations, **own)
         for name, own in options.items()
@@ -162,7 +162,7 @@ def run(args: Discrete) -> None:
                 console.print("stopped: the same command goes on", style="yellow")
                 raise
         summary = _summary(args, chosen, results)
-        text = json.dumps(_plain(summary), indent=1, allow_nan=False)
+        text = json.dumps(as_json(summary, "summary"), indent=1, allow_nan=False)
         write_atomically(workdir / "summary.json", text + "\n")
         _draw(chosen, results, workdir / "incumbents.png")
     _print(console, chosen, summary)
@@ -251,9 +251,9 @@ def _search(strategy, objective, args, folder, console, studied) -> Any:
     return result
 
 
-def _options(args: Discrete, discrete: Any) -> dict[str, dict[str, Any]]:
+def _options(args: Discrete) -> dict[str, dict[str, Any]]:
     """The hyper-parameters of each strategy; each must be known to one of them."""
-    import inspect
+    from jnas.discrete import registry
 
     given = {}
     for text in args.set:
@@ -266,17 +266,13 @@ def _options(args: Discrete, discrete: Any) -> dict[str, dict[str, Any]]:
             given[name.replace("-", "_")] = value
     options: dict[str, dict[str, Any]] = {}
     for name in args.strategy:
-        known = list(inspect.signature(discrete.get(name)).parameters)[1:]
+        known = registry.options(name)
         options[name] = {n: v for n, v in given.items() if n in known}
         if "scores" in known and _scores(args) > 1:
             options[name].setdefault("scores", _scores(args))
     for name in given:
         if not any(name in own for own in options.values()):
-            known = {
-                n
-                for strategy in args.strategy
-                for n in list(inspect.signature(discrete.get(strategy)).parameters)[1:]
-            }
+            known = {n for own in args.strategy for n in registry.options(own)}
             raise JnasError(
                 f"--set {name}: {', '.join(args.strategy)} know"
                 f"{'s' if len(args.strategy) == 1 else ''} no such option, only "
@@ -310,13 +306,11 @@ def _summary(args: Discrete, chosen: Any, results: dict[str, Any]) -> dict[str, 
         if chosen.report is not None:
             row["report"] = spread(chosen.report(genes))
         if args.budget is not None:
-            genes, scores = result.best(budget=args.budget)
-            row["signal_in_budget"] = spread(scores)
+            within, found = result.best(budget=args.budget)
+            row["signal_in_budget"] = spread(found)
             if chosen.report is not None:
-                values = chosen.report(genes)
-                values = np.where(np.isfinite(scores), values, np.nan)
+                values = np.where(np.isfinite(found), chosen.report(within), np.nan)
                 row["report_in_budget"] = spread(values)
-        genes, scores = result.best()
         place = int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))
         row["best"] = {
             "genes": genes[place].tolist(),
@@ -340,15 +334,6 @@ def _summary(args: Discrete, chosen: Any, results: dict[str, Any]) -> dict[str, 
         "strategies": rows,
         "environment": environment(),
     }
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no name for what is not a number."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print(console: Any, chosen: Any, summary: dict[str, Any]) -> None:

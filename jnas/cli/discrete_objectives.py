@@ -164,7 +164,7 @@ def _table(name: str, args: Any, console: Any) -> Chosen:
             highlight=False,
         )
         name = _SHIPPED
-    table = getattr(tabular, name)()
+    table: Any = tabular.get(name)
     if len(table) < table.space.size:
         console.print(
             f"note: {table.source} has {len(table):,} of the {table.space.size:,} "

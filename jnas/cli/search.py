@@ -86,9 +86,7 @@ class Search:
 def run(args: Search) -> None:
     """Runs the command."""
     from jnas import data as datasets
-    from jnas import presets, spaces
     from jnas.networks import recipes
-    from jnas.run import material
     from jnas.run.workdir import claim
 
     shared.positive(args, "epochs", "batch_size", "channels", "width", "retrain_seeds")
@@ -97,16 +95,7 @@ def run(args: Search) -> None:
         shared.not_negative(args, "retrain_epochs")
     if args.retrain_recipe is not None:
         recipes.get(args.retrain_recipe)  # not after hours
-    method = presets.get(args.method)
-    space = spaces.get(args.space)
-    data = shared.load(args)
-    _check_kinds(args, space, data)
-    options, retraining = _options(args, method, space, data)
-    search = method(space, **options)
-    if material.uses_all(search.config or {}):
-        # Its epochs are those of both parts; the schedules have to know.
-        options["steps_per_epoch"] = -(-len(data.full) // args.batch_size)
-        search = method(space, **options)
+    search, space, data, retraining = _built(args)
     is_text = isinstance(data, datasets.TextDataset)
     data_name = Path(args.data).stem.replace(":", "-")
     default = Path("runs") / f"{args.method}-{args.space}-{data_name}-seed{args.seed}"
@@ -146,10 +135,8 @@ def finished(folder: Path) -> tuple[Any, Any, Any, int]:
     Raises:
       JnasError: the folder holds no finished search of one stage.
     """
-    from jnas import presets, spaces
     from jnas import run as runs
     from jnas.progressive import Progressive
-    from jnas.run import material
 
     args = config.read(folder, "search", Search)
     if not (folder / "genotype.json").exists():
@@ -157,32 +144,47 @@ def finished(folder: Path) -> tuple[Any, Any, Any, int]:
             f"the search in {folder} is not finished: run the command that began it "
             "again, and it goes on"
         )
-    method, space = presets.get(args.method), spaces.get(args.space)
-    data = shared.load(args)
-    options, _ = _options(args, method, space, data)
-    search = method(space, **options)
-    if material.uses_all(search.config or {}):
-        options["steps_per_epoch"] = -(-len(data.full) // args.batch_size)
-        search = method(space, **options)
+    search, _, data, _ = _built(args)
     if isinstance(search, Progressive):
         raise JnasError(
             f"{args.method} searches in stages, whose supernets differ: name a search "
             "of another method, such as spos"
         )
     found = runs.search(
-        search,
-        data,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        seed=args.seed,
-        workdir=folder / "search",
-        on_nan=args.on_nan,
-        stream=args.stream,
-        report=False,
-        save_every_epochs=max(1, args.epochs // 10),
-        progress=False,
+        search, data, epochs=args.epochs, progress=False, **_loop_options(args, folder)
     )
     return search.supernet, found.state, data, args.batch_size
+
+
+def _built(args: Search) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """The search, its space, its data, and the options of the retraining."""
+    from jnas import presets, spaces
+    from jnas.run import material
+
+    method = presets.get(args.method)
+    space = spaces.get(args.space)
+    data = shared.load(args)
+    _check_kinds(args, space, data)
+    options, retraining = _options(args, method, space, data)
+    search = method(space, **options)
+    if material.uses_all(search.config or {}):
+        # Its epochs are those of both parts; the schedules have to know.
+        options["steps_per_epoch"] = -(-len(data.full) // args.batch_size)
+        search = method(space, **options)
+    return search, space, data, retraining
+
+
+def _loop_options(args: Search, workdir: Path) -> dict[str, Any]:
+    """What `jnas.run.search` is told: the same again, when it goes on."""
+    return {
+        "batch_size": args.batch_size,
+        "seed": args.seed,
+        "workdir": workdir / "search",
+        "on_nan": args.on_nan,
+        "stream": args.stream,
+        "report": False,  # one of the whole folder follows
+        "save_every_epochs": max(1, args.epochs // 10),
+    }
 
 
 def _options(args: Search, method: Any, space: Any, data: Any) -> tuple[dict, dict]:
@@ -234,15 +236,7 @@ def _run(args, search, space, data, retraining, workdir, console) -> None:
     if not options_file.exists():
         # From the start, so that it can be told what a killed run was.
         write_atomically(options_file, config.text("search", args))
-    options: dict[str, Any] = {
-        "batch_size": args.batch_size,
-        "seed": args.seed,
-        "workdir": workdir / "search",
-        "on_nan": args.on_nan,
-        "stream": args.stream,
-        "report": False,  # one of the whole folder follows
-        "save_every_epochs": max(1, args.epochs // 10),
-    }
+    options = _loop_options(args, workdir)
     if isinstance(search, Progressive):
         found = runs.progressive(search, data, **options)
         last = found.search

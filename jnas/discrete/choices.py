@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnas import spaces
+from jnas import domain, spaces
 from jnas.errors import JnasError
 from jnas.mixture import Mixture
 from jnas.spaces.kinds import SKIPS
 
 __all__ = ["mixture_of", "picks_of"]
+
+# Numbers in the table of one node; DARTS' largest has 2,000.
+_LARGEST = 1_000_000
 
 Picks = Callable[[jax.Array], list[tuple[int, jax.Array, jax.Array]]]
 
@@ -31,7 +35,7 @@ def picks_of(space: spaces.Space) -> Picks:
       an entry for each slot.
 
     Raises:
-      JnasError: it is no space with genes.
+      JnasError: it is no space with genes, or a node has too many choices.
 
     Example:
       >>> genes = jnp.array([0, 1, 2, 3, 4, 0])
@@ -46,13 +50,17 @@ def picks_of(space: spaces.Space) -> Picks:
     tables = []
     for group, slot in space.slots:
         sizes = slot.cardinalities
+        if math.prod(sizes) * len(slot.edges) > _LARGEST:
+            raise JnasError(
+                f"one node has {math.prod(sizes)} choices, too many to list: let it "
+                "keep fewer edges or give it fewer operations"
+            )
         values = np.array(list(itertools.product(*map(range, sizes))), np.int32)
         before = np.zeros((len(values), slot.start), np.int32)
         columns = slot.columns(np.concatenate([before, values], axis=1))
         edges, operations = (np.stack(part, 1) for part in zip(*columns, strict=True))
-        radices = np.cumprod([1, *sizes[:0:-1]])[::-1].astype(np.int32)
         table = np.stack([edges, operations], -1).astype(np.int32)
-        tables.append((group, slot.start, radices, table))
+        tables.append((group, slot.start, domain.radices(sizes), table))
 
     def picks(genes):
         found = []

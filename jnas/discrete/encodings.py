@@ -3,8 +3,6 @@
 Letters: ``L`` genes, ``F`` features, ``E`` edges of a group, ``O`` operations.
 """
 
-import functools
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,13 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas import domain, errors, spaces
+from jnas.discrete import choices
 
 __all__ = ["Encoding", "edges", "encoding", "one_hot", "paths"]
 
 # Path features that are kept without being asked for, and how many of more.
 _MANY, _FEW = 1000, 100
-# Choices of a node in a table; DARTS' largest has 490.
-_LARGEST = 1_000_000
 
 
 class Encoding(NamedTuple):
@@ -121,32 +118,12 @@ def edges(space: Any) -> Callable[[jax.Array], list[jax.Array]]:
             'a fixed list of edges: bananas takes encoding="adjacency" there, pnas '
             "can't search it"
         )
-    return _edges(space)
-
-
-@functools.lru_cache(maxsize=32)
-def _edges(space: spaces.Space) -> Callable[[jax.Array], list[jax.Array]]:
-    tables = []
-    for group, slot in space.slots:
-        sizes = slot.cardinalities
-        if np.prod(sizes, dtype=float) * len(slot.edges) > _LARGEST:
-            raise errors.JnasError(
-                f"one node has {int(np.prod(sizes, dtype=float))} choices, too many "
-                "to list: let it keep fewer edges or give it fewer operations"
-            )
-        radices = np.cumprod([1, *sizes[:0:-1]])[::-1].astype(np.int32)
-        rows = np.full((int(np.prod(sizes)), len(slot.edges)), -1, np.int32)
-        for row, genes in zip(rows, itertools.product(*map(range, sizes)), strict=True):
-            for edge, operation in slot.read((0,) * slot.start + genes).items():
-                row[slot.edges.index(edge)] = operation
-        tables.append((group, slot, radices, rows))
+    groups, picks = space.groups, choices.picks_of(space)
 
     def read(genes):
-        found = [jnp.full(group.num_edges, -1, jnp.int32) for group in space.groups]
-        for group, slot, radices, rows in tables:
-            own = genes[slot.start : slot.start + len(radices)]
-            chosen = jnp.asarray(rows)[jnp.sum(own * radices)]
-            found[group] = found[group].at[np.asarray(slot.edges)].set(chosen)
+        found = [jnp.full(group.num_edges, -1, jnp.int32) for group in groups]
+        for group, kept, operations in picks(genes):
+            found[group] = found[group].at[kept].set(operations)
         return found
 
     return read

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jnas import domain, errors
 from jnas.discrete.base import Strategy, build
 from jnas.discrete.checks import count, share
+from jnas.discrete.history import seen
 from jnas.errors import JnasError
 
 __all__ = ["genetic"]
@@ -94,12 +95,10 @@ def genetic(
     length = len(own.cardinalities)
 
     def init(key):
-        genes = jax.ShapeDtypeStruct((length,), jnp.int32)
-        (width,) = jax.eval_shape(own.identity, genes).shape
         return _Pool(
             jnp.zeros((parents, length), jnp.int32),
             jnp.full(parents, -jnp.inf, jnp.float32),
-            jnp.zeros((memory, width), jnp.int32),
+            jnp.zeros((memory, own.identity_size), jnp.int32),
         )
 
     def mutated(key, parent):
@@ -141,12 +140,12 @@ def genetic(
             own_key, bred_key = jax.random.split(jax.random.fold_in(key, tries))
             fresh = random | (tries >= _TRIES)
             child = jnp.where(fresh, own.sample(own_key), bred(bred_key, pool, number))
-            same = jnp.all(pool.visited == own.identity(child)[None], axis=-1)
-            return tries + 1, child, jnp.any(stored & same)
+            again = seen(own.identity(child)[None], pool.visited, stored)[0]
+            return tries + 1, child, again
 
         def known(carry):
-            tries, _, seen = carry
-            return seen & (tries < 2 * _TRIES)
+            tries, _, again = carry
+            return again & (tries < 2 * _TRIES)
 
         start = (jnp.zeros((), jnp.int32), None, None)
         _, child, _ = jax.lax.while_loop(known, attempt, attempt(start))

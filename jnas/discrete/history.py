@@ -43,10 +43,9 @@ class History(NamedTuple):
 def empty(domain: Domain, capacity: int) -> History:
     """A history of nothing."""
     length = len(domain.cardinalities)
-    width = jax.eval_shape(domain.identity, jnp.zeros(length, jnp.int32)).shape[0]
     return History(
         jnp.zeros((capacity, length), jnp.int32),
-        jnp.full((capacity, width), -1, jnp.int32),  # no candidate's
+        jnp.full((capacity, domain.identity_size), -1, jnp.int32),  # no candidate's
         jnp.full(capacity, -jnp.inf, jnp.float32),
     )
 

@@ -91,7 +91,6 @@ def nsga2(
     sizes = jnp.asarray(own.cardinalities, jnp.int32)
 
     def init(key):
-        kind = jax.eval_shape(own.identity, jax.ShapeDtypeStruct((length,), jnp.int32))
         genes = jnp.zeros((size, length), jnp.int32)
         nothing = jnp.full((size, many), -jnp.inf)
         return _Population(
@@ -100,7 +99,7 @@ def nsga2(
             jnp.zeros(size),
             genes,
             nothing,
-            jnp.zeros((2 * size, *kind.shape), kind.dtype),
+            jnp.zeros((2 * size, own.identity_size), jnp.int32),
             jnp.zeros(2 * size, bool),
         )
 

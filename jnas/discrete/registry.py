@@ -8,7 +8,7 @@ from typing import Any
 from jnas import errors
 from jnas.discrete.base import Strategy
 
-__all__ = ["get", "make", "names"]
+__all__ = ["get", "make", "names", "options"]
 
 # The module of each strategy; the function has the strategy's name.
 _STRATEGIES = {
@@ -61,14 +61,33 @@ def get(name: str) -> Callable[..., Strategy]:
     return getattr(module, name)
 
 
-def make(name: str, space: Any, evaluations: int, **options: Any) -> Strategy:
+def options(name: str) -> list[str]:
+    """The names of a strategy's hyper-parameters.
+
+    Args:
+      name: one of `names`.
+
+    Returns:
+      The names, in their order.
+
+    Raises:
+      JnasError: there is no strategy of that name.
+
+    Example:
+      >>> options("local_search")[:2]
+      ['initial', 'query']
+    """
+    return list(inspect.signature(get(name)).parameters)[1:]
+
+
+def make(name: str, space: Any, evaluations: int, **given: Any) -> Strategy:
     """Makes a strategy with room for a number of evaluations.
 
     Args:
       name: one of `names`.
       space: a space or its name.
-      evaluations: the capacity, where the strategy has one and ``options`` don't say.
-      **options: its hyper-parameters.
+      evaluations: the capacity, where the strategy has one and ``given`` does not say.
+      **given: its hyper-parameters.
 
     Returns:
       The strategy.
@@ -80,11 +99,10 @@ def make(name: str, space: Any, evaluations: int, **options: Any) -> Strategy:
       >>> make("local_search", "nasbench201", 300).capacity
       300
     """
-    function = get(name)
-    known = list(inspect.signature(function).parameters)[1:]
-    for option in options:
+    known = options(name)
+    for option in given:
         if option not in known:
             raise errors.unknown_name(f"option of {name}", option, known)
     if "capacity" in known:
-        options.setdefault("capacity", evaluations)
-    return function(space, **options)
+        given.setdefault("capacity", evaluations)
+    return get(name)(space, **given)

@@ -14,7 +14,7 @@ import numpy as np
 
 from jnas import errors, spaces
 
-__all__ = ["classes", "connected"]
+__all__ = ["classes", "connected", "term"]
 
 RULES = ("official", "skips", "drop_zeros")
 _ZERO = "#"
@@ -104,7 +104,7 @@ def _all_classes(rule: str) -> np.ndarray:
         nodes = {0: "0"}
         for target in (1, 2, 3):
             terms = [
-                _term(names[operation], nodes[edge[0]], rule)
+                term(names[operation], nodes[edge[0]], rule)
                 for operation, edge in zip(genes, edges, strict=True)
                 if edge[1] == target
             ]
@@ -115,11 +115,23 @@ def _all_classes(rule: str) -> np.ndarray:
     return np.asarray(found, np.int32)
 
 
-def _term(operation: str, source: str, rule: str) -> str:
+def term(operation: str, source: str, rule: str = "official") -> str:
     """What an edge passes on, as a text.
 
     With the operations' official names: sums of sums are joined without brackets, so
     that the order of names decides about a hundred classes (their number stays).
+
+    Args:
+      operation: of the edge.
+      source: text of the node it leaves, "#" for a zero.
+      rule: one of those of `classes`.
+
+    Returns:
+      The text, "#" for a zero.
+
+    Example:
+      >>> term("nor_conv_1x1", "0"), term("skip_connect", "0"), term("none", "0")
+      ('(0)@nor_conv_1x1', '0', '#')
     """
     if rule != "skips" and (operation == "none" or source == _ZERO):
         return _ZERO

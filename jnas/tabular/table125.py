@@ -27,6 +27,7 @@ import numpy as np
 from jnas import errors, spaces
 from jnas.spaces import text
 from jnas.tabular import base, files
+from jnas.tabular.classes201 import term
 from jnas.tabular.columns import Column
 
 __all__ = ["cells125", "cells125_meta", "cells125_space"]
@@ -39,7 +40,6 @@ NOTE = (
     "seconds are processor time of one core, median of the seeds, training steps only"
 )
 COUNTED = {"val": "validation accuracy, %", "test": "test accuracy, %"}
-_ZERO = "#"
 
 
 @functools.cache
@@ -210,16 +210,10 @@ def classes(genes: np.ndarray) -> np.ndarray:
     by_genes = {}
     for vector in itertools.product(range(group.num_operations), repeat=3):
         first, direct, second = (group.operations[gene] for gene in vector)
-        terms = [_passed(direct, "0"), _passed(second, _passed(first, "0"))]
+        terms = [term(direct, "0"), term(second, term(first, "0"))]
         written = "+".join(sorted(terms))
         by_genes[vector] = numbers.setdefault(written, len(numbers))
     return np.array([by_genes[tuple(row)] for row in genes.tolist()], np.int32)
-
-
-def _passed(operation: str, source: str) -> str:
-    if operation == "none" or source == _ZERO:
-        return _ZERO
-    return source if operation == "skip_connect" else f"({source})@{operation}"
 
 
 def connected(genes: np.ndarray) -> np.ndarray:
